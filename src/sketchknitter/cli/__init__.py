@@ -1,0 +1,57 @@
+"""The ``sketchknitter`` command: a skin over the library, one module for each verb."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+from sketchknitter.errors import UserError
+
+# verb -> (module, what it does); the module has ``run(argv: list[str]) -> None``
+VERBS = {
+    "data": ("data", "prepare | info | view | download: drawing files in, one training set out"),
+    "train": ("train", "train a model, with progress, previews and exact resume"),
+    "sample": ("sample", "draw new sketches: .svg .png .gif .npz .ndjson, by suffix"),
+    "evaluate": ("evaluate", "FID, KID, IS, precision, recall, Geometry Score, recognition"),
+}
+
+EXAMPLES = """examples:
+  sketchknitter sample cat -n 25 -o cats.svg
+  sketchknitter sample -n 100 --seed 7 -o page.png
+  sketchknitter data prepare drawings/*.ndjson -o prepared
+  sketchknitter train --data-dir prepared --log-dir runs/mine
+  sketchknitter evaluate cats.npz --against prepared --split test"""
+
+
+def _usage() -> str:
+    lines = [f"  {verb:<12}{what}" for verb, (_, what) in VERBS.items()]
+    return "\n".join(
+        ["usage: sketchknitter VERB …   (sketchknitter VERB --help for its options)", "", *lines]
+        + ["", EXAMPLES]
+    )
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run one verb. Exit status: 0 done, 2 bad input (one line on stderr), 130 Ctrl-C."""
+    args = sys.argv[1:] if argv is None else argv
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return
+    if args[0] == "--version":
+        from sketchknitter import __version__
+
+        print(f"sketchknitter {__version__}")
+        return
+    if args[0] not in VERBS:
+        print(f"error: no verb {args[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        import_module(f"sketchknitter.cli.{VERBS[args[0]][0]}").run(args[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)

@@ -1,0 +1,3 @@
+from sketchknitter.cli import main
+
+main()

@@ -74,7 +74,8 @@ def compact_rows(sketch: Sketch) -> NDArray[Any]:
 def _write_objects(f: IO[bytes], arrays: list[NDArray[Any]]) -> None:
     """An object array as NumPy 1 would pickle it under Python 2, so that old code loads it."""
     array = np.empty(len(arrays), dtype=object)
-    array[:] = arrays or None
+    for i, rows in enumerate(arrays):  # one by one: equal shapes would melt into one array
+        array[i] = rows
     npy.write_array_header_1_0(f, npy.header_data_from_array_1_0(array))
     pickled = pickle.dumps(array, protocol=2)
     # the name NumPy 2 gives to its core; it stands once, at the start, and is memoized after that

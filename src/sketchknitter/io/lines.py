@@ -15,7 +15,7 @@ def iter_line_blocks(
     """The lines that begin in ``[start, end)``, a block at a time, without their newlines.
 
     A line belongs to the range in which its first byte stands, so ranges that tile the file yield
-    every line once. The fast way: parse a whole block with :func:`sketchknitter.io.ndjson.parse_block`.
+    every line once. The fast way: a whole block into ``ndjson.parse_block``.
 
     Yields:
         (byte offset of the block's first line, lines); None stands for a line longer than

@@ -86,9 +86,7 @@ class Sketch:
     @property
     def ink_length(self) -> float:
         """Total length of all pen-down segments, px."""
-        return float(
-            sum(np.hypot(*np.diff(s, axis=0).T).sum() for s in self.strokes if len(s) > 1)
-        )
+        return float(sum(np.hypot(*np.diff(s, axis=0).T).sum() for s in self.strokes if len(s) > 1))
 
     # -- equality ----------------------------------------------------------------------------
     def __eq__(self, other: object) -> bool:

@@ -1,0 +1,183 @@
+"""Every setting that makes a model, as frozen records; a checkpoint stores them and rebuilds it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import nn
+
+from sketchknitter.data.codec import Codec
+from sketchknitter.diffusion.denoiser import (
+    BitPens,
+    Denoiser,
+    HeadPens,
+    Parametrization,
+    ParametrizationName,
+    PenName,
+    Pens,
+)
+from sketchknitter.diffusion.schedule import Schedule, ScheduleName
+from sketchknitter.errors import UserError
+
+BackboneName = Literal["unet1d", "transformer", "official"]
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The network."""
+
+    backbone: BackboneName = "unet1d"
+    """unet1d (points are the sequence), transformer, or official (the paper's released network)"""
+    widths: tuple[int, ...] = (64, 128, 192)
+    """channels of each U-Net level, finest first (transformer: depth copies of the first)"""
+    num_res_blocks: int = 2
+    """residual blocks for each level"""
+    attention_levels: tuple[int, ...] = (2,)
+    """U-Net levels that attend, 0 is the finest"""
+    num_heads: int = 4
+    """attention heads"""
+    dropout: float = 0.0
+    """dropout inside residual blocks"""
+    use_scale_shift_norm: bool = True
+    """condition by scale and shift (FiLM) instead of by addition"""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The diffusion."""
+
+    diffusion_steps: int = 1000
+    """T, how many noise levels"""
+    noise_schedule: ScheduleName = "cosine"
+    """linear (the paper's) or cosine"""
+    parametrization: ParametrizationName = "v"
+    """what the network regresses: eps (the paper's), v or x0"""
+    pens: PenName = "bits"
+    """bits (diffused with the coordinates) or head (predicted, the paper's way)"""
+    pen_weight: float = 0.1
+    """weight of the pen head's cross-entropy"""
+    length: Literal["given", "learned"] = "given"
+    """given: draw the number of points from the data first; learned: the pen's end state decides"""
+    show_positions: bool = True
+    """show the network the noisy positions beside (leaky) offsets"""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What rebuilds a denoiser."""
+
+    network: BackboneConfig = field(default_factory=BackboneConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    codec: Codec = field(default_factory=Codec)
+    classes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            UserError: an unknown or a missing name.
+        """
+        return cls(
+            network=_record(BackboneConfig, data["network"]),
+            diffusion=_record(DiffusionConfig, data["diffusion"]),
+            codec=_record(Codec, data["codec"]),
+            classes=tuple(data["classes"]),
+        )
+
+
+def _record(kind: type, data: dict[str, Any]) -> Any:
+    known = {f.name for f in dataclasses.fields(kind)}
+    if unknown := set(data) - known:
+        raise UserError(f"unknown {kind.__name__} settings: {', '.join(sorted(unknown))}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def build_backbone(
+    config: BackboneConfig, inputs: int, outputs: int, classes: int, max_points: int
+) -> nn.Module:
+    """A fresh backbone of the kind that ``config`` names."""
+    if config.backbone == "unet1d":
+        from sketchknitter.nn.unet1d import UNet1d
+
+        return UNet1d(
+            inputs,
+            outputs,
+            classes,
+            widths=config.widths,
+            blocks=config.num_res_blocks,
+            attention=config.attention_levels,
+            heads=config.num_heads,
+            dropout=config.dropout,
+            film=config.use_scale_shift_norm,
+        )
+    if config.backbone == "transformer":
+        from sketchknitter.nn.transformer import Transformer
+
+        return Transformer(
+            inputs,
+            outputs,
+            classes,
+            width=config.widths[0],
+            depth=len(config.widths),
+            heads=config.num_heads,
+            dropout=config.dropout,
+        )
+    if config.backbone == "official":
+        from sketchknitter.nn.official import OfficialUNet
+
+        return OfficialUNet(
+            inputs,
+            outputs,
+            classes,
+            points=max_points,
+            blocks=config.num_res_blocks,
+            heads=config.num_heads,
+            dropout=config.dropout,
+            film=config.use_scale_shift_norm,
+        )
+    raise UserError(f"no backbone {config.backbone!r}; one of: unet1d, transformer, official")
+
+
+def build_denoiser(config: ModelConfig) -> Denoiser:
+    """A fresh denoiser with random weights."""
+    diffusion, codec = config.diffusion, config.codec
+    pens: Pens = BitPens() if diffusion.pens == "bits" else HeadPens(diffusion.pen_weight)
+    leak = codec.rho if diffusion.show_positions and codec.rho > 0 else None
+    width = 2 + pens.channels
+    backbone = build_backbone(
+        config.network,
+        width + (2 if leak is not None else 0),
+        width + pens.logits,
+        len(config.classes),
+        codec.max_points,
+    )
+    return Denoiser(
+        backbone,
+        Schedule(diffusion.noise_schedule, diffusion.diffusion_steps),
+        Parametrization(diffusion.parametrization),
+        pens,
+        length_given=diffusion.length == "given",
+        leak=leak,
+    )
+
+
+def class_index(classes: Sequence[str], name: str) -> int:
+    """Index of a class by name.
+
+    Raises:
+        UserError: an unknown class; the message lists the known ones, the nearest first.
+    """
+    if name in classes:
+        return list(classes).index(name)
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, classes, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(f"no class {name!r}; {hint}this model draws: {', '.join(classes)}")

@@ -1,0 +1,106 @@
+"""Training batches as a pure function of (seed, iteration): nothing to store, nothing to resume."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
+
+import numpy as np
+
+from sketchknitter.data.augment import Augment
+from sketchknitter.data.batch import Batch
+from sketchknitter.data.codec import Codec
+from sketchknitter.errors import UserError
+from sketchknitter.seeds import stream
+
+ORDER, AUGMENT = 1, 2  # what a random stream is for
+
+
+class Drawings(Protocol):
+    """What the loader needs of a prepared split."""
+
+    @property
+    def lengths(self) -> np.ndarray: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: Sequence[int]) -> list[np.ndarray]: ...
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Batches of similar length, in an order that depends on the seed and the epoch alone.
+
+    Each epoch is a fresh permutation; pools of ``pool`` batches are sorted by length before they
+    are cut, which removes most padding, and the batches are then shuffled.
+
+    Args:
+        data: drawings as stroke-3 rows.
+        codec: to encode them.
+        batch_size: of the whole run; every rank takes its share.
+        classes: label index of "no label".
+        seed: of order and augmentation.
+        rank, world: this process's place; rank r takes drawings r, r + world, … of each batch.
+
+    Raises:
+        UserError: fewer drawings than one batch, or a batch that ranks cannot share evenly.
+    """
+
+    data: Drawings
+    codec: Codec
+    batch_size: int
+    classes: int
+    seed: int = 0
+    augment: Augment | None = None
+    pool: int = 24
+    rank: int = 0
+    world: int = 1
+
+    def __post_init__(self) -> None:
+        if len(self.data) < self.batch_size:
+            raise UserError(
+                f"{len(self.data)} training drawings are fewer than one batch of "
+                f"{self.batch_size}; lower --batch-size or add drawings"
+            )
+        if self.batch_size % self.world:
+            raise UserError(
+                f"--batch-size {self.batch_size} is not a multiple of {self.world} processes"
+            )
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return len(self.data) // self.batch_size
+
+    def indices(self, iteration: int) -> np.ndarray:
+        """Which drawings the whole run sees at ``iteration``, (batch_size,)."""
+        epoch, place = divmod(iteration, self.batches_per_epoch)
+        return self._epoch(epoch)[place]
+
+    @lru_cache(maxsize=2)  # noqa: B019 - loaders live as long as the process
+    def _epoch(self, epoch: int) -> np.ndarray:
+        rng = stream(self.seed, ORDER, epoch)
+        count = self.batches_per_epoch
+        order = rng.permutation(len(self.data))[: count * self.batch_size]
+        lengths = np.asarray(self.data.lengths)[order]
+        pools = np.arange(len(order)) // (self.pool * self.batch_size)
+        order = order[np.lexsort((lengths, pools))].reshape(count, self.batch_size)
+        return order[rng.permutation(count)]
+
+    def __call__(self, iteration: int) -> Batch:
+        """This rank's batch at ``iteration``."""
+        mine = range(self.rank, self.batch_size, self.world)
+        chosen = self.indices(iteration)[self.rank :: self.world]
+        rows = self.data.take(chosen)
+        if self.augment is not None:
+            rows = [
+                self.augment(r, stream(self.seed, AUGMENT, iteration, j))
+                for r, j in zip(rows, mine, strict=True)
+            ]
+        labels = np.asarray(self.data.labels)[chosen].astype(np.int64)
+        labels[labels < 0] = self.classes
+        return self.codec.encode(rows, labels)

@@ -1,0 +1,224 @@
+"""The denoiser: a backbone plus what its output means, how pens are read, and the masked loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sketchknitter.diffusion.schedule import Schedule
+
+ParametrizationName = Literal["eps", "v", "x0"]
+PenName = Literal["head", "bits"]
+PEN_STATES = 3  # draw, lift, end
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What the model believes at one noise level.
+
+    Attributes:
+        x0: estimate of the clean state, (B, N, D).
+        eps: the noise that goes with it, (B, N, D).
+        pen: log-probabilities of (draw, lift, end), (B, N, 3).
+    """
+
+    x0: Tensor
+    eps: Tensor
+    pen: Tensor
+
+
+class Denoises(Protocol):
+    """Anything a sampler can step with: the denoiser itself, or a wrapper around one."""
+
+    schedule: Schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Denoised: ...
+
+
+def expand(coefficient: Tensor, like: Tensor) -> Tensor:
+    """(B,) -> (B, 1, 1) in ``like``'s dtype."""
+    return coefficient.to(like.dtype)[:, None, None]
+
+
+@dataclass(frozen=True)
+class Parametrization:
+    """What the backbone regresses: eps (DDPM, the paper), v (Salimans & Ho 2022) or x0."""
+
+    name: ParametrizationName = "eps"
+
+    def target(self, x0: Tensor, eps: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:
+        if self.name == "eps":
+            return eps
+        if self.name == "x0":
+            return x0
+        return alpha * eps - sigma * x0
+
+    def split(
+        self, out: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(x0, eps) such that x_t = alpha x0 + sigma eps holds exactly."""
+        if self.name == "eps":
+            return (x_t - sigma * out) / alpha, out
+        if self.name == "x0":
+            return out, (x_t - alpha * out) / sigma
+        return alpha * x_t - sigma * out, sigma * x_t + alpha * out
+
+
+class HeadPens:
+    """Pens predicted by a classification head (the paper's way): cross-entropy, never noised.
+
+    The loss counts by alpha_bar_t, for only small t is ever read out.
+    """
+
+    channels = 0
+
+    def __init__(self, weight: float = 0.1) -> None:
+        self.weight = weight
+
+    @property
+    def logits(self) -> int:
+        return PEN_STATES
+
+    def read(self, x0: Tensor, logits: Tensor) -> Tensor:
+        return F.log_softmax(logits.float(), dim=-1)
+
+    def loss(self, logits: Tensor, pen: Tensor, alpha: Tensor) -> Tensor:
+        """Weighted cross-entropy for every point, (B, N)."""
+        entropy = F.cross_entropy(logits.float().transpose(1, 2), pen, reduction="none")
+        return self.weight * alpha.squeeze(-1) ** 2 * entropy
+
+
+class BitPens:
+    """Pens diffused with the coordinates as one-hot bits of ±1 (Chen et al. 2022, analog bits)."""
+
+    channels = PEN_STATES
+    logits = 0
+    sharpness = 4.0  # log-odds for each unit of bit: ±1 reads as 0.9997
+
+    def encode(self, pen: Tensor) -> Tensor:
+        return F.one_hot(pen, PEN_STATES).to(torch.float32) * 2 - 1
+
+    def read(self, x0: Tensor, logits: Tensor) -> Tensor:
+        return F.log_softmax(self.sharpness * x0[..., -PEN_STATES:].float(), dim=-1)
+
+
+Pens = HeadPens | BitPens
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Masked sums, so that any split of a batch adds up to the same mean.
+
+    Attributes:
+        total: summed loss of every sketch, (B,).
+        points: how many points were summed, (B,).
+    """
+
+    total: Tensor
+    points: Tensor
+
+    @property
+    def per_sketch(self) -> Tensor:
+        return self.total / self.points.clamp(min=1)
+
+
+class Denoiser(nn.Module):
+    """A backbone read as a denoiser of ``state`` = coordinates (and pen bits).
+
+    Args:
+        backbone: (x (B, N, D_in), t (B,), label (B,), mask (B, N)) -> (B, N, D_out); points are the
+            sequence axis; points outside the mask never change those inside.
+        schedule: t -> (alpha, sigma).
+        parametrization: what the output means.
+        pens: HeadPens or BitPens.
+        length_given: True hands the mask to the backbone (the number of points is drawn beforehand
+            from the data's own distribution); False shows it all N points and lets the pen's `end`
+            state decide.
+        leak: for leaky offsets (see data.codec) the network also sees the noisy *positions* they
+            add up to; None shows it the state alone.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        schedule: Schedule,
+        parametrization: Parametrization,
+        pens: Pens,
+        *,
+        length_given: bool = True,
+        leak: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.schedule = schedule
+        self.parametrization = parametrization
+        self.pens = pens
+        self.length_given = length_given
+        self.leak = leak
+
+    def state(self, xy: Tensor, pen: Tensor) -> Tensor:
+        """The clean state x_0 (B, N, D) of a batch's coordinates and pen classes."""
+        if isinstance(self.pens, BitPens):
+            return torch.cat([xy, self.pens.encode(pen).to(xy)], dim=-1)
+        return xy
+
+    def _run(
+        self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
+        seen = mask if self.length_given else torch.ones_like(mask)
+        x = x_t if self.leak is None else torch.cat([x_t, positions(x_t, self.leak)], dim=-1)
+        out = self.backbone(x, t, label, seen).float()
+        width = x_t.shape[-1]
+        return out[..., :width], out[..., width:], alpha, sigma
+
+    def forward(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
+        """Denoise x_t (B, N, D) at levels t (B,) for labels (B,) and valid points (B, N)."""
+        out, logits, alpha, sigma = self._run(x_t, t, label, mask)
+        x0, eps = self.parametrization.split(out, x_t, alpha, sigma)
+        return Denoised(x0, eps, self.pens.read(x0, logits))
+
+    def loss(
+        self, xy: Tensor, pen: Tensor, mask: Tensor, label: Tensor, t: Tensor, eps: Tensor
+    ) -> Loss:
+        """Squared error of the parametrization's target, plus the pens' loss, on valid points.
+
+        The mean over coordinates, the sum over points (eq. 14 of DDPM for eps-prediction).
+        """
+        x0 = self.state(xy, pen)
+        alpha, sigma = (expand(c, x0) for c in self.schedule(t))
+        x_t = alpha * x0 + sigma * eps
+        out, logits, _, _ = self._run(x_t, t, label, mask)
+        error = (out - self.parametrization.target(x0, eps, alpha, sigma)) ** 2
+        each = error.mean(dim=-1) * mask
+        if not self.length_given and isinstance(self.pens, BitPens):
+            # what follows the end must be known to follow it: pens count there, coordinates do not
+            each = each + error[..., -PEN_STATES:].sum(dim=-1) / error.shape[-1] * ~mask
+        if isinstance(self.pens, HeadPens):
+            counted = mask if self.length_given else torch.ones_like(mask)
+            each = each + self.pens.loss(logits, pen, alpha) * counted
+        return Loss(each.sum(dim=-1), mask.sum(dim=-1))
+
+
+def positions(x: Tensor, leak: float) -> Tensor:
+    """Positions that leaky offsets add up to, p_i = x_i + leak p_(i-1), at unit variance.
+
+    Args:
+        x: (B, N, D); the first two channels are leaky offsets.
+        leak: 0 < leak <= 1; below 1 the sum forgets, so noise in it stays bounded.
+    """
+    n = x.shape[1]
+    if leak >= 1:
+        steps = torch.arange(1, n + 1, device=x.device, dtype=x.dtype)
+        return x[..., :2].cumsum(dim=1) / steps.sqrt()[:, None]
+    lag = torch.arange(n, device=x.device)
+    lag = lag[:, None] - lag[None, :]
+    kernel = torch.where(lag >= 0, leak ** lag.clamp(min=0).to(x.dtype), x.new_zeros(()))
+    unit = (1 - leak**2) ** 0.5
+    start = torch.ones(n, device=x.device, dtype=x.dtype)
+    start[0] = 1 / unit  # row 0 holds sqrt(1 - leak^2) p_0, see data.codec
+    return unit * (kernel * start) @ x[..., :2]

@@ -1,0 +1,358 @@
+"""One loop from noise to drawing; a method is a step from level t to level s.
+
+Notation: x_t = alpha_t x_0 + sigma_t eps, lambda = log(alpha / sigma); s = -1 is the data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from sketchknitter.diffusion.denoiser import Denoised, expand
+from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.diffusion.schedule import Schedule
+from sketchknitter.diffusion.timesteps import StepRecord, Timesteps
+from sketchknitter.errors import UserError
+
+Normal = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be drawn: one row for each sketch of a batch.
+
+    Attributes:
+        label: class indices, (B,).
+        mask: valid points, (B, N).
+        noise: one random stream for each sketch.
+    """
+
+    label: Tensor
+    mask: Tensor
+    noise: SketchNoise
+
+    def rows(self, keep: Tensor) -> Task:
+        """The task of some of its sketches, ``keep`` (B,) bool."""
+        chosen = [s for s, k in zip(self.noise.streams, keep.tolist(), strict=True) if k]
+        return Task(self.label[keep], self.mask[keep], SketchNoise(chosen))
+
+    def normal(self, channels: int) -> Tensor:
+        """Fresh noise (B, N, channels), zero outside the mask."""
+        out = self.noise.normal(self.mask.sum(dim=1).tolist(), self.mask.shape[1], channels)
+        return out.to(self.mask.device)
+
+
+class Model(Protocol):
+    """What the loop evaluates: a denoiser, or a wrapper that guides, clamps or conditions one."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised: ...
+
+
+# -- wrappers ------------------------------------------------------------------------------------
+class Guided:
+    """Classifier-free guidance (Ho & Salimans 2022): eps = eps_0 + w (eps_c - eps_0).
+
+    Outside ``interval`` of levels the conditional estimate is used as it is: guidance at the
+    noisiest and at the cleanest levels costs variety and evaluations and gains little
+    (Kynkaanniemi et al. 2024).
+
+    Args:
+        denoiser: trained with label dropout.
+        weight: w; 1 is the plain conditional model.
+        null: label index that means "no label".
+        interval: (low, high) as shares of T.
+    """
+
+    def __init__(
+        self,
+        denoiser: Model,
+        weight: float,
+        null: int,
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.denoiser, self.weight, self.null = denoiser, weight, null
+        self.low, self.high = (round(share * denoiser.schedule.steps) for share in interval)
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
+        on = (t >= self.low) & (t <= self.high) & (label != self.null)
+        if self.weight == 1 or not bool(on.any()):
+            return self.denoiser(x_t, t, label, mask)
+        b = len(x_t)
+        every, some = bool(on.all()), on.nonzero()[:, 0]
+        twice: Callable[[Tensor], Tensor] = lambda v: torch.cat([v, v if every else v[some]])  # noqa: E731
+        labels = torch.cat([label, torch.full_like(label[some], self.null)])
+        both = self.denoiser(twice(x_t), twice(t), labels, twice(mask))
+        extra = self.weight - 1
+
+        def pushed(values: Tensor) -> Tensor:
+            out = values[:b].clone()
+            out[some] += extra * (values[:b][some] - values[b:])
+            return out
+
+        return Denoised(pushed(both.x0), pushed(both.eps), both.pen[:b])
+
+
+class Clamped:
+    """Estimates of x_0 clamped to ±bound, as the original code does at 1 (``clip_denoised``)."""
+
+    def __init__(self, denoiser: Model, bound: float) -> None:
+        self.denoiser, self.bound = denoiser, bound
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
+        out = self.denoiser(x_t, t, label, mask)
+        x0 = out.x0.clamp(-self.bound, self.bound)
+        alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
+        return Denoised(x0, (x_t - alpha * x0) / sigma, out.pen)
+
+
+# -- methods -------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class State:
+    """Where sampling stands.
+
+    Attributes:
+        x: (B, N, D) at the current levels.
+        x0: previous estimate, for multistep methods.
+        half_log_snr: lambda where that estimate was made, (B,).
+    """
+
+    x: Tensor
+    x0: Tensor | None = None
+    half_log_snr: Tensor | None = None
+
+    def rows(self, keep: Tensor) -> State:
+        return State(*(v if v is None else v[keep] for v in (self.x, self.x0, self.half_log_snr)))
+
+
+class Method(Protocol):
+    """A step of the reverse process."""
+
+    def init(self, x: Tensor) -> State:
+        """The state that starts at pure noise x (B, N, D)."""
+        ...
+
+    def step(
+        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
+    ) -> State:
+        """From levels t to levels s < t, (B,) each; ``normal()`` draws fresh noise."""
+        ...
+
+
+class Ddim:
+    """DDIM (Song et al. 2021, eq. 12); eta = 0 is deterministic, eta = 1 is DDPM."""
+
+    def __init__(self, eta: float = 0.0) -> None:
+        if not 0 <= eta <= 1:
+            raise UserError(f"--eta must lie in 0 … 1, not {eta}")
+        self.eta = eta
+
+    def init(self, x: Tensor) -> State:
+        return State(x)
+
+    def step(
+        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
+    ) -> State:
+        alpha_t, sigma_t = schedule(t)
+        alpha_s, sigma_s = schedule(s)
+        ratio = alpha_t / alpha_s
+        # eq. 16: eta sqrt((1 - abar_s) / (1 - abar_t)) sqrt(1 - abar_t / abar_s)
+        spread = self.eta * sigma_s / sigma_t * (1 - ratio**2).clamp(min=0).sqrt()
+        rest = (sigma_s**2 - spread**2).clamp(min=0).sqrt()
+        x = expand(alpha_s, state.x) * out.x0 + expand(rest, state.x) * out.eps
+        if self.eta:
+            x = x + expand(spread, x) * normal()
+        return replace(state, x=x)
+
+
+class Ddpm:
+    """Ancestral sampling (Ho et al. 2020), also over gaps: the Gaussian q(x_s | x_t, x_0).
+
+    Args:
+        variance: ``small`` is the posterior's own, ``large`` is beta (the original's default).
+    """
+
+    def __init__(self, variance: str = "small") -> None:
+        if variance not in ("small", "large"):
+            raise UserError(f"variance is small or large, not {variance!r}")
+        self.variance = variance
+
+    def init(self, x: Tensor) -> State:
+        return State(x)
+
+    def step(
+        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
+    ) -> State:
+        alpha_t, sigma_t = schedule(t)
+        alpha_s, sigma_s = schedule(s)
+        ratio = alpha_t / alpha_s
+        beta = sigma_t**2 - ratio**2 * sigma_s**2
+        from_x, from_x0 = ratio * sigma_s**2 / sigma_t**2, alpha_s * beta / sigma_t**2
+        variance = beta if self.variance == "large" else beta * sigma_s**2 / sigma_t**2
+        # the last step has no noise, whatever the variance
+        spread = torch.where(s < 0, 0.0, variance.clamp(min=0).sqrt())
+        mean = expand(from_x, state.x) * state.x + expand(from_x0, state.x) * out.x0
+        return replace(state, x=mean + expand(spread, mean) * normal())
+
+
+class DpmSolver2M:
+    """DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2), exact on any grid; first order at the ends."""
+
+    def init(self, x: Tensor) -> State:
+        return State(x)
+
+    def step(
+        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
+    ) -> State:
+        x, x0 = state.x, out.x0
+        alpha_s, sigma_s = schedule(s)
+        _, sigma_t = schedule(t)
+        lam = schedule.half_log_snr(t)
+        h = schedule.half_log_snr(s) - lam  # infinite on the last step
+        direction = x0
+        if state.x0 is not None and state.half_log_snr is not None:
+            # 1 / (2 r) with r = h_previous / h, and none of it on the last step
+            slope = torch.where(s < 0, 0.0, h / (2 * (lam - state.half_log_snr)))
+            direction = x0 + expand(slope, x0) * (x0 - state.x0)
+        x = expand(sigma_s / sigma_t, x) * x - expand(alpha_s * torch.expm1(-h), x) * direction
+        return State(x, x0, lam)
+
+
+METHODS: dict[str, Callable[[float], Method]] = {
+    "dpm++": lambda eta: DpmSolver2M(),
+    "ddim": Ddim,
+    "ddpm": lambda eta: Ddpm(),
+}
+
+
+def method(name: str, eta: float = 0.0) -> Method:
+    """The method called ``name``: dpm++, ddim (with eta), ddpm."""
+    if name not in METHODS:
+        raise UserError(f"no sampler {name!r}; one of: {', '.join(METHODS)}")
+    return METHODS[name](eta)
+
+
+# -- the loop ------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Frame:
+    """One moment of sampling, for animations and logs.
+
+    Attributes:
+        rows: which sketches of the batch are still being drawn, (b,) int64.
+        t: their levels, (b,).
+        x_t: their states, (b, N, D).
+        denoised: what the model makes of them.
+    """
+
+    rows: Tensor
+    t: Tensor
+    x_t: Tensor
+    denoised: Denoised
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Finished drawings, still in model units.
+
+    Attributes:
+        x0: (B, N, D).
+        pen: log-probabilities of draw, lift, end from the last evaluation, (B, N, 3).
+        visited: levels visited by each sketch, in order.
+    """
+
+    x0: Tensor
+    pen: Tensor
+    visited: tuple[tuple[int, ...], ...]
+
+
+def frames(
+    model: Model,
+    method: Method,
+    timesteps: Timesteps,
+    task: Task,
+    x: Tensor,
+    start: Tensor | None = None,
+) -> Iterator[Frame]:
+    """Evaluate and step until every sketch is finished, yielding a frame for each evaluation.
+
+    Sketches that finish early leave the batch; what follows does not depend on them.
+
+    Args:
+        model: denoiser or wrapper.
+        x: (B, N, D) noise (or a partly noised drawing, with ``start``).
+        start: levels to start at, (B,); default: the policy's own.
+    """
+    state = method.init(x)
+    rows = torch.arange(len(x), device=x.device)
+    t = (timesteps.start(len(x)) if start is None else start).to(x.device)
+    left = timesteps.steps
+    while len(rows):
+        left -= 1
+        out = model(state.x, t, task.label, task.mask)
+        yield Frame(rows, t, state.x, out)
+        record = StepRecord(t, state.x, out, task.mask, task.label, left)
+        s = timesteps.next(t, record)
+        on = s >= 0
+        if not bool(on.any()):
+            return
+        if not bool(on.all()):
+            state, task, rows, t, s = state.rows(on), task.rows(on), rows[on], t[on], s[on]
+            out = Denoised(out.x0[on], out.eps[on], out.pen[on])
+        channels = x.shape[-1]
+        state = method.step(state, out, t, s, model.schedule, lambda k=task: k.normal(channels))
+        t = s
+
+
+@torch.no_grad()
+def draw(
+    model: Model,
+    method: Method,
+    timesteps: Timesteps,
+    task: Task,
+    x: Tensor,
+    start: Tensor | None = None,
+    watch: Callable[[Frame], None] | None = None,
+) -> Drawn:
+    """Run :func:`frames` to the end; a sketch's last estimate of x_0 is its drawing."""
+    x0 = torch.zeros_like(x)
+    pen = x.new_zeros((*x.shape[:2], 3))
+    visited: list[list[int]] = [[] for _ in range(len(x))]
+    for frame in frames(model, method, timesteps, task, x, start):
+        x0[frame.rows], pen[frame.rows] = frame.denoised.x0, frame.denoised.pen
+        for row, level in zip(frame.rows.tolist(), frame.t.tolist(), strict=True):
+            visited[row].append(level)
+        if watch is not None:
+            watch(frame)
+    return Drawn(x0, pen, tuple(tuple(v) for v in visited))
+
+
+__all__ = [
+    "Clamped",
+    "Ddim",
+    "Ddpm",
+    "DpmSolver2M",
+    "Drawn",
+    "Frame",
+    "Guided",
+    "Method",
+    "Model",
+    "State",
+    "Task",
+    "draw",
+    "frames",
+    "method",
+]

@@ -1,0 +1,311 @@
+"""What users hold: a model that draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sketchknitter.checkpoint import Checkpoint
+from sketchknitter.config import ModelConfig, class_index
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.errors import UserError
+from sketchknitter.seeds import stream
+from sketchknitter.sketch import Sketch
+
+CLASSES, LENGTH = 21, 22  # what a random stream is for
+SHIPPED = Path(__file__).parent / "weights" / "sketchknitter.safetensors"
+
+
+class Generator(Protocol):
+    """Anything that draws: SketchKnitter and every baseline of the results table."""
+
+    def generate(self, n: int, label: str | None = None, seed: int = 0) -> list[Sketch]: ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample; the defaults are what measured best for the shipped weights.
+
+    Attributes:
+        sampler: dpm++ (2M, deterministic), ddim (with ``eta``), ddpm (ancestral).
+        timesteps: policy that picks the noise levels (see ``diffusion.timesteps``).
+        steps: budget of network evaluations, guidance not counted.
+        eta: DDIM's noise, 0 … 1.
+        guidance: classifier-free guidance weight; 1 is none.
+        interval: guidance acts between these shares of T.
+        clip: clamp estimates of x_0 to ±clip model units; None leaves them alone.
+        pen_break: probability above which the pen lifts; None is the calibrated value.
+    """
+
+    sampler: str = "dpm++"
+    timesteps: str = "uniform"
+    steps: int = 20
+    eta: float = 0.0
+    guidance: float = 2.0
+    interval: tuple[float, float] = (0.1, 0.9)
+    clip: float | None = None
+    pen_break: float | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Reported while sampling: how many sketches are finished and what just happened.
+
+    Attributes:
+        done: sketches finished so far.
+        evaluations: share of the current batch's evaluations done, 0 … 1.
+        total: sketches asked for.
+    """
+
+    done: int
+    evaluations: float
+    total: int
+
+
+class SketchKnitter:
+    """A diffusion model over pen strokes.
+
+    Args:
+        checkpoint: weights and configuration, from :class:`Checkpoint`.
+        device: where to run.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+        self.checkpoint = checkpoint
+        self.device = torch.device(device)
+        self.denoiser = checkpoint.denoiser().to(self.device)
+
+    # -- loading and saving ------------------------------------------------------------------------
+    @classmethod
+    def from_pretrained(
+        cls, source: str | PathLike[str] | None = None, device: str = "cpu"
+    ) -> SketchKnitter:
+        """Load a model.
+
+        Args:
+            source: None for the shipped weights; a ``.safetensors`` file; a folder holding
+                ``model.safetensors``; or a Hugging Face hub id ``owner/name``.
+
+        Raises:
+            UserError: nothing there, or not a model of ours.
+        """
+        return cls(Checkpoint.load(_locate(source)), device)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> Path:
+        """Write ``folder/model.safetensors``; returns its path."""
+        path = Path(folder) / "model.safetensors"
+        self.checkpoint.save(path)
+        return path
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.checkpoint.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it can draw."""
+        return self.config.classes
+
+    # -- drawing -----------------------------------------------------------------------------------
+    def sample(
+        self,
+        label: str | None = None,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        progress: Callable[[Progress], None] | None = None,
+        **settings: object,
+    ) -> list[Sketch]:
+        """Draw ``n`` new sketches of a class, or of all classes in turn.
+
+        The noise of a sketch depends on the seed and its number alone, not on the batch it is in.
+
+        Args:
+            label: a class name; None mixes all classes evenly.
+            n: how many.
+            seed: same seed, same drawings.
+            batch_size: sketches denoised together.
+            progress: called after each network evaluation.
+            **settings: fields of :class:`Settings`.
+
+        Raises:
+            UserError: an unknown class or setting, n < 1, or impossible steps.
+        """
+        return list(
+            self.stream(
+                label,
+                n,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
+                settings=make_settings(settings),
+            )
+        )
+
+    def generate(self, n: int, label: str | None = None, seed: int = 0) -> list[Sketch]:
+        """:class:`Generator`'s way to say :meth:`sample`."""
+        return self.sample(label, n, seed=seed)
+
+    def stream(
+        self,
+        label: str | None = None,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        settings: Settings | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        watch: Callable[[np.ndarray, sampling.Frame], None] | None = None,
+    ) -> Iterator[Sketch]:
+        """:meth:`sample`, one sketch after another: memory stays flat for any ``n``.
+
+        Args:
+            watch: called for each evaluation with the sketch numbers of the batch and the frame.
+        """
+        if n < 1:
+            raise UserError(f"-n must be at least 1, not {n}")
+        if batch_size < 1:
+            raise UserError(f"--batch-size must be at least 1, not {batch_size}")
+        settings = settings or Settings()
+        method = sampling.method(settings.sampler, settings.eta)
+        timesteps = self.policy(settings)
+        model = self._wrapped(settings)
+        fixed = None if label is None else class_index(self.classes, label)
+        window = batch_size * max(1, 256 // batch_size)
+        for first in range(0, n, window):
+            numbers = np.arange(first, min(n, first + window))
+            labels = np.array(
+                [fixed if fixed is not None else self._class(seed, i) for i in numbers]
+            )
+            streams = [stream(seed, int(i)) for i in numbers]
+            lengths = np.array(
+                [self.draw_length(c, s) for c, s in zip(labels, streams, strict=True)]
+            )
+            drawn: dict[int, Sketch] = {}
+            order = np.argsort(lengths, kind="stable")
+            for a in range(0, len(order), batch_size):
+                part = order[a : a + batch_size]
+                mask = (
+                    torch.arange(int(lengths[part].max()))[None]
+                    < torch.as_tensor(lengths[part])[:, None]
+                )
+                task = sampling.Task(
+                    torch.as_tensor(labels[part], device=self.device),
+                    mask.to(self.device),
+                    SketchNoise([streams[i] for i in part]),
+                )
+
+                def report(
+                    frame: sampling.Frame, part: np.ndarray = part, task: sampling.Task = task
+                ) -> None:
+                    report.calls += 1  # type: ignore[attr-defined]
+                    if progress is not None:
+                        share = report.calls / timesteps.steps  # type: ignore[attr-defined]
+                        progress(Progress(first + len(drawn), share, n))
+                    if watch is not None:
+                        watch(numbers[part], frame)
+
+                report.calls = 0  # type: ignore[attr-defined]
+                sketches = self._draw(model, method, timesteps, task, settings, report)
+                drawn.update(zip((int(i) for i in part), sketches, strict=True))
+            if progress is not None:
+                progress(Progress(first + len(numbers), 1.0, n))
+            for i in range(len(numbers)):
+                yield drawn[i]
+
+    def _draw(
+        self,
+        model: sampling.Model,
+        method: sampling.Method,
+        timesteps: policies.Timesteps,
+        task: sampling.Task,
+        settings: Settings,
+        watch: Callable[[sampling.Frame], None],
+    ) -> list[Sketch]:
+        drawn = sampling.draw(model, method, timesteps, task, task.normal(self.width), watch=watch)
+        return self.decode(drawn.x0, drawn.pen, task, settings.pen_break)
+
+    # -- parts that other modes share ----------------------------------------------------------------
+    @property
+    def width(self) -> int:
+        """Channels of the state."""
+        return 2 + self.denoiser.pens.channels
+
+    def decode(
+        self, x0: Tensor, pen: Tensor, task: sampling.Task, pen_break: float | None = None
+    ) -> list[Sketch]:
+        """Sketches (px) of clean states (B, N, D) and pen log-probabilities (B, N, 3)."""
+        names = [self.classes[c] if c < len(self.classes) else None for c in task.label.tolist()]
+        lengths = task.mask.sum(dim=1) if self.denoiser.length_given else None
+        return self.config.codec.decode(x0, pen, lengths, names, pen_break)
+
+    def policy(self, settings: Settings) -> policies.Timesteps:
+        """The timesteps policy that ``settings`` name."""
+        return policies.grid(settings.timesteps, settings.steps, self.denoiser.schedule)
+
+    def _wrapped(self, settings: Settings) -> sampling.Model:
+        model: sampling.Model = self.denoiser
+        if settings.guidance != 1:
+            model = sampling.Guided(model, settings.guidance, len(self.classes), settings.interval)
+        if settings.clip is not None:
+            model = sampling.Clamped(model, settings.clip)
+        return model
+
+    def draw_length(self, label: int, rng: np.random.Generator) -> int:
+        """How many model points: drawn from the training drawings of the class.
+
+        A model that learned its lengths (the pen's end state) always gets all N points.
+        """
+        if not self.denoiser.length_given:
+            return self.config.codec.max_points
+        counts = self.checkpoint.lengths[label].double().numpy()
+        return int(np.searchsorted(np.cumsum(counts), rng.random() * counts.sum(), side="right"))
+
+    def _class(self, seed: int, number: int) -> int:
+        """Class of sketch ``number`` of a mixed run: every class once, shuffled, then again."""
+        k = len(self.classes)
+        return int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
+
+
+def make_settings(options: dict[str, object], base: Settings | None = None) -> Settings:
+    """Settings from keyword arguments.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    from dataclasses import fields, replace
+
+    base = base or Settings()
+    known = [f.name for f in fields(Settings)]
+    if unknown := set(options) - set(known):
+        raise UserError(f"no setting {sorted(unknown)[0]!r}; one of: {', '.join(known)}")
+    return replace(base, **options)  # type: ignore[arg-type]
+
+
+def _locate(source: str | PathLike[str] | None) -> Path:
+    """The model file behind whatever ``from_pretrained`` was given."""
+    if source is None:
+        return SHIPPED
+    path = Path(source)
+    if path.is_dir():
+        return path / "model.safetensors"
+    if path.exists() or path.suffix == ".safetensors":
+        return path
+    if str(source).count("/") == 1:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return Path(hf_hub_download(str(source), "model.safetensors"))
+        except Exception as error:
+            raise UserError(f"{source}: no such file, and the hub says: {error}") from None
+    raise UserError(f"{source}: no such file or folder")

@@ -1,0 +1,40 @@
+# Two commands do everything: `make demo` draws a page of sketches, `make test` proves the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# One torch thread for each process: two on a busy core are far slower than one.
+THREADS = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.PHONY: demo test lint bench pictures clean
+
+demo: $(VENV)/.run
+	$(BIN)/sketchknitter sample -n 30 --seed 7 -o demo.png
+	$(BIN)/sketchknitter sample cat -n 6 --seed 1 -o demo.svg
+	@echo "look at demo.png and demo.svg"
+
+test: $(VENV)/.dev lint
+	$(THREADS) $(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.run
+	$(BIN)/python -m bench
+
+# regenerates every picture and figure that README.md shows
+pictures: $(VENV)/.run
+	$(BIN)/python docs/make_pictures.py
+
+$(VENV)/.run: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo.png demo.svg .pytest_cache .mypy_cache .ruff_cache

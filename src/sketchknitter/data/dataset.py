@@ -1,0 +1,318 @@
+"""The prepared form: a folder of drawings that opens by memory map, whatever its size.
+
+``prepared.json`` says what is inside; for each split s, ``s.rows.npy`` holds the stroke-3 rows of
+all drawings one after another, ``s.offsets.npy`` where each begins, ``s.labels.npy`` its class.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sketchknitter.errors import UserError
+from sketchknitter.sketch import Sketch
+
+AnyPath = str | os.PathLike[str]
+
+FORMAT = 1
+HEADER = "prepared.json"
+SPLITS = ("train", "valid", "test")
+PARTS = ("rows", "offsets", "labels")
+_PIECE = 1 << 20  # numbers or bytes looked at in one go
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """The drawings of one split, as stroke-3 rows (dx, dy, lift) in px.
+
+    Attributes:
+        name: ``train``, ``valid`` or ``test``.
+        flat: rows of all drawings one after another, (M, 3) int16 or float32, read-only.
+        starts, ends: drawing i is ``flat[starts[i]:ends[i]]``, (n,) int64.
+        labels: index into ``classes``, -1 without a label, (n,) int16.
+        classes: class names.
+    """
+
+    name: str
+    flat: NDArray[Any]
+    starts: NDArray[np.int64]
+    ends: NDArray[np.int64]
+    labels: NDArray[np.int16]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __repr__(self) -> str:
+        return f"<Split {self.name!r}: {len(self)} drawings, {len(self.classes)} classes>"
+
+    @cached_property
+    def lengths(self) -> NDArray[np.int32]:
+        """Rows of every drawing, (n,)."""
+        return (self.ends - self.starts).astype(np.int32)
+
+    def rows(self, i: int) -> NDArray[Any]:
+        """Stroke-3 rows of drawing ``i``, (n, 3), a read-only view."""
+        return self.flat[self.starts[i] : self.ends[i]]
+
+    def take(self, indices: ArrayLike) -> list[NDArray[Any]]:
+        """Stroke-3 rows of many drawings, in the order asked for; views, nothing is copied."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        flat = self.flat
+        bounds = zip(self.starts[chosen].tolist(), self.ends[chosen].tolist(), strict=True)
+        return [flat[a:b] for a, b in bounds]
+
+    def label(self, i: int) -> str | None:
+        """Class name of drawing ``i``, or None."""
+        index = int(self.labels[i])
+        return None if index < 0 else self.classes[index]
+
+    def sketch(self, i: int) -> Sketch:
+        """Drawing ``i`` as a Sketch; the prepared form keeps no origin, so it starts at (0, 0)."""
+        return Sketch.from_stroke3(self.rows(i), self.label(i))
+
+    def of_class(self, name: str) -> NDArray[np.int64]:
+        """Indices of the drawings of one class, (k,).
+
+        Raises:
+            UserError: an unknown class.
+        """
+        return np.flatnonzero(self.labels == _class_index(self.classes, name, self.name))
+
+    def select(self, classes: Sequence[str]) -> Split:
+        """Only the drawings of ``classes``, labeled by their place in that list.
+
+        Raises:
+            UserError: an unknown class.
+        """
+        place = np.full(len(self.classes) + 1, -1, dtype=np.int16)  # the last: no label
+        for new, name in enumerate(classes):
+            place[_class_index(self.classes, name, self.name)] = new
+        labels = place[self.labels]
+        kept = labels >= 0
+        return Split(
+            self.name,
+            self.flat,
+            np.asarray(self.starts)[kept],
+            np.asarray(self.ends)[kept],
+            labels[kept],
+            tuple(classes),
+        )
+
+
+def _class_index(classes: Sequence[str], name: str, where: str) -> int:
+    if name in classes:
+        return list(classes).index(name)
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, classes, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    listing = ", ".join(classes[:40]) + (" …" if len(classes) > 40 else "")
+    raise UserError(f"{where}: no class {name!r}; {hint}it has: {listing or 'no classes'}")
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSet:
+    """A training set on disk, opened by memory map.
+
+    Attributes:
+        path: its folder.
+        train, valid, test: the splits.
+        classes: class names; labels index them.
+        fingerprint: sha256 over the content, hex; changes when any drawing, label or class does.
+        info: ``prepared.json`` as it stands: counts, filters, sources, rejects, statistics.
+    """
+
+    path: Path
+    train: Split
+    valid: Split
+    test: Split
+    classes: tuple[str, ...]
+    fingerprint: str
+    info: dict[str, Any]
+
+    def __len__(self) -> int:
+        """How many drawings in all splits."""
+        return len(self.train) + len(self.valid) + len(self.test)
+
+    def __repr__(self) -> str:
+        counts = "/".join(str(len(self.split(s))) for s in SPLITS)
+        return f"<PreparedSet {str(self.path)!r}: {counts} drawings, {len(self.classes)} classes>"
+
+    def split(self, name: str) -> Split:
+        """A split by its name.
+
+        Raises:
+            UserError: not one of train, valid, test.
+        """
+        if name not in SPLITS:
+            raise UserError(f"no split {name!r}; one of: {', '.join(SPLITS)}")
+        return {"train": self.train, "valid": self.valid, "test": self.test}[name]
+
+    def select(self, classes: Iterable[str]) -> PreparedSet:
+        """Only the drawings of ``classes``; labels follow the order given, repeats fall out.
+
+        Raises:
+            UserError: no classes given, or an unknown one.
+        """
+        names = tuple(dict.fromkeys(classes))
+        if not names:
+            raise UserError(f"{self.path}: no classes were asked for")
+        if names == self.classes and all((self.split(s).labels >= 0).all() for s in SPLITS):
+            return self
+        key = json.dumps([self.fingerprint, names]).encode()
+        return replace(
+            self,
+            train=self.train.select(names),
+            valid=self.valid.select(names),
+            test=self.test.select(names),
+            classes=names,
+            fingerprint=hashlib.sha256(key).hexdigest(),
+        )
+
+    def verify(self, report: Callable[[int], object] = lambda count: None) -> bool:
+        """Whether the files still hold what the fingerprint was taken of; reads them whole.
+
+        Args:
+            report: told how many bytes were read, again and again.
+        """
+        stored = self.info["fingerprint"]
+        return fingerprint(self.path, self.info["classes"], report) == stored
+
+    @classmethod
+    def open(cls, path: AnyPath) -> PreparedSet:
+        """Open a prepared folder; the drawings stay on disk until they are asked for.
+
+        Raises:
+            UserError: no prepared set there, one of a newer format, or a damaged one.
+        """
+        folder = Path(path)
+        info = _read_header(folder)
+        classes = tuple(info["classes"])
+        parts = {s: _open_split(folder, s, classes, info["drawings"][s]) for s in SPLITS}
+        return cls(folder, **parts, classes=classes, fingerprint=info["fingerprint"], info=info)
+
+
+def is_prepared(path: AnyPath) -> bool:
+    """Whether ``path`` is a folder with a prepared set in it."""
+    return (Path(path) / HEADER).is_file()
+
+
+def fingerprint(
+    folder: AnyPath, classes: Sequence[str], report: Callable[[int], object] = lambda count: None
+) -> str:
+    """sha256, hex, over class names and all arrays of a prepared folder, in a fixed order."""
+    digest = hashlib.sha256(json.dumps([FORMAT, *classes]).encode())
+    for split in SPLITS:
+        for part in PARTS:
+            with open(Path(folder) / f"{split}.{part}.npy", "rb") as f:
+                while piece := f.read(_PIECE):
+                    digest.update(piece)
+                    report(len(piece))
+    return digest.hexdigest()
+
+
+# -- opening -----------------------------------------------------------------------------------
+def _damaged(path: Path, what: str) -> UserError:
+    return UserError(f"{path} is damaged: {what}; run `sketchknitter data prepare` again")
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    path = folder / HEADER
+    if not folder.exists():
+        raise UserError(f"{folder}: no such folder")
+    if not is_prepared(folder):
+        raise UserError(
+            f"{folder} is no prepared set (no {HEADER}); make one with"
+            f" `sketchknitter data prepare SOURCES -o {folder.name or 'prepared'}`"
+        )
+    try:
+        info = json.loads(path.read_bytes())
+        kind, version = info["kind"], info["format"]
+    except (ValueError, KeyError, TypeError, OSError):
+        raise _damaged(path, "it is not the JSON that prepare writes") from None
+    if kind != "sketchknitter prepared set":
+        raise _damaged(path, f"it describes {kind!r}")
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version}, this version reads {FORMAT}; prepare again")
+    good = (
+        isinstance(info.get("classes"), list)
+        and all(isinstance(c, str) for c in info["classes"])
+        and isinstance(info.get("fingerprint"), str)
+        and isinstance(info.get("drawings"), dict)
+        and all(isinstance(info["drawings"].get(s), int) for s in SPLITS)
+    )
+    if not good:
+        raise _damaged(path, "classes, fingerprint or drawings are missing")
+    return info
+
+
+def _load(path: Path) -> NDArray[Any]:
+    """An .npy file as a plain read-only array over its memory map (np.memmap slices slowly)."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+    except FileNotFoundError:
+        raise _damaged(path, "the file is missing") from None
+    except (ValueError, OSError, EOFError) as error:
+        raise _damaged(path, f"it cannot be mapped ({error})") from None
+
+
+def _open_split(folder: Path, name: str, classes: tuple[str, ...], count: int) -> Split:
+    paths = {part: folder / f"{name}.{part}.npy" for part in PARTS}
+    rows, offsets, labels = (_load(paths[part]) for part in PARTS)
+    if rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype not in (np.int16, np.float32):
+        raise _damaged(paths["rows"], f"it holds {rows.dtype} {rows.shape}, not (M, 3) rows")
+    if offsets.dtype != np.int64 or offsets.shape != (count + 1,):
+        raise _damaged(paths["offsets"], f"{offsets.shape} offsets for {count} drawings")
+    if labels.dtype != np.int16 or labels.shape != (count,):
+        raise _damaged(paths["labels"], f"{labels.shape} labels for {count} drawings")
+    if offsets[0] != 0 or offsets[-1] != len(rows) or not _rising(offsets):
+        raise _damaged(paths["offsets"], f"they do not cut {len(rows)} rows into drawings")
+    if count and not -1 <= labels.min() <= labels.max() < len(classes):
+        raise _damaged(paths["labels"], f"a label lies outside the {len(classes)} classes")
+    return Split(name, rows, offsets[:-1], offsets[1:], labels, classes)
+
+
+def _rising(offsets: NDArray[np.int64]) -> bool:
+    pieces = range(0, len(offsets), _PIECE)
+    return all((np.diff(offsets[a : a + _PIECE + 1]) > 0).all() for a in pieces)
+
+
+# -- anything that holds drawings ----------------------------------------------------------------
+def open_data(
+    paths: AnyPath | Sequence[AnyPath],
+    classes: Sequence[str] | None = None,
+    *,
+    progress: bool = True,
+) -> PreparedSet:
+    """Open a prepared folder, or prepare drawing files into the user's cache and open that.
+
+    The cache is ``$XDG_CACHE_HOME/sketchknitter/prepared`` (``~/.cache`` by default); its key is
+    made of the files' names, sizes and times and of how they are prepared, so that a second call
+    opens at once and a changed file is prepared anew.
+
+    Args:
+        paths: a prepared folder, a folder of drawing files, a drawing file, or several of these.
+        classes: only these; in a folder with one file for each class, only those are read.
+        progress: show a bar on stderr while preparing.
+
+    Raises:
+        UserError: nothing readable there, a damaged set, an unknown class.
+    """
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if len(many) == 1 and is_prepared(many[0]):
+        data = PreparedSet.open(many[0])
+    else:
+        from sketchknitter.data.prepare import prepare_cached
+
+        data = prepare_cached(many, classes, progress=progress)
+    return data if classes is None else data.select(classes)

@@ -125,9 +125,9 @@ def write(sketches: Iterable[Sketch], path: AnyPath, **options: Any) -> None:
 
 def to_svg(sketch: Sketch | Sequence[Sketch], **options: Any) -> str:
     """One sketch, or a grid of several, as SVG text (options of ``svg_write.to_svg``)."""
-    from sketchknitter.io import svg_write
+    from sketchknitter.io.svg_write import to_svg as draw
 
-    return svg_write.to_svg(sketch, **options)
+    return draw(sketch, **options)
 
 
 def write_frames(frames: Sequence[Sequence[Sketch]], path: AnyPath, **options: Any) -> None:
@@ -136,6 +136,6 @@ def write_frames(frames: Sequence[Sequence[Sketch]], path: AnyPath, **options: A
     Raises:
         UserError: another suffix, no frames, or frames of unequal numbers of sketches.
     """
-    from sketchknitter.io import animation
+    from sketchknitter.io.animation import write_frames as film
 
-    animation.write_frames(frames, path, **options)
+    film(frames, path, **options)

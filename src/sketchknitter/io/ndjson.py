@@ -27,6 +27,7 @@ from sketchknitter.io.records import (
     BadDrawing,
     Reject,
     atomic,
+    digits_for,
     kind_of,
     no_splits,
     read_head,
@@ -253,11 +254,13 @@ def read_timed(path: AnyPath) -> Iterator[tuple[Sketch, list[Array]] | Reject]:
 
 
 # -- writing -------------------------------------------------------------------------------------
-def dump(sketch: Sketch, key_id: int | str = 0, decimals: int = 2) -> bytes:
+def dump(sketch: Sketch, key_id: int | str = 0, decimals: int | None = None) -> bytes:
     """A sketch as one QuickDraw line, newline included; coordinates rounded, whole ones as ints.
 
     Country and time, which a sketch does not know, are empty.
     """
+    if decimals is None:
+        decimals = digits_for(sketch.extent) if sketch.num_points else 2
     drawing = []
     for stroke in sketch.strokes:
         points = np.round(stroke, decimals) + 0.0  # no -0.0
@@ -278,13 +281,13 @@ def dump(sketch: Sketch, key_id: int | str = 0, decimals: int = 2) -> bytes:
     return orjson.dumps(record) + b"\n"
 
 
-def write(sketches: Iterable[Sketch], path: AnyPath, *, decimals: int = 2) -> None:
+def write(sketches: Iterable[Sketch], path: AnyPath, *, decimals: int | None = None) -> None:
     """Write drawings as QuickDraw ndjson, as a stream.
 
     Args:
         sketches: any iterable.
         path: the file.
-        decimals: digits kept after the point.
+        decimals: digits kept after the point; None: 2, and more for a drawing below 10 px.
     """
     with atomic(path) as f:
         for i, sketch in enumerate(sketches):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -102,6 +103,13 @@ def check_split(path: AnyPath, split: str | None) -> None:
     """Refuse a split whose name is not one of train, valid, test."""
     if split is not None and split not in SPLITS:
         raise UserError(f"{path}: no split {split!r}; one of: {', '.join(SPLITS)}")
+
+
+def digits_for(extent: float) -> int:
+    """Digits after the point that a drawing of this extent (px) needs: 2, more below 10 px."""
+    if not 0 < extent < 10:
+        return 2
+    return min(12, 3 - math.floor(math.log10(extent)))
 
 
 @contextmanager

@@ -1,26 +1,26 @@
-"""Every setting that makes a model, as frozen records; a checkpoint stores them and rebuilds it."""
+"""Every setting, as frozen records that read without torch; a checkpoint stores the model's."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from torch import nn
-
+from sketchknitter.data.augment import Augment
 from sketchknitter.data.codec import Codec
-from sketchknitter.diffusion.denoiser import (
-    BitPens,
-    Denoiser,
-    HeadPens,
-    Parametrization,
+from sketchknitter.diffusion.names import (
+    LevelSamplerName,
     ParametrizationName,
     PenName,
-    Pens,
+    ScheduleName,
 )
-from sketchknitter.diffusion.schedule import Schedule, ScheduleName
 from sketchknitter.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from sketchknitter.diffusion.denoiser import Denoiser
 
 BackboneName = Literal["unet1d", "transformer", "official"]
 
@@ -63,6 +63,85 @@ class DiffusionConfig:
     """given: draw the number of points from the data first; learned: the pen's end state decides"""
     show_positions: bool = True
     """show the network the noisy positions beside (leaky) offsets"""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the weights are learned."""
+
+    iterations: int = 20_000
+    """training updates"""
+    batch_size: int = 64
+    """drawings for each update, over all processes together"""
+    microbatch: int = -1
+    """drawings for each backward pass of one process; -1 takes its whole share at once"""
+    lr: float = 1e-3
+    """peak learning rate of AdamW"""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay"""
+    warmup: int = 500
+    """updates of linear warm-up, before the cosine decay to zero at --iterations"""
+    lr_anneal_steps: int = 0
+    """where the cosine reaches zero, when not at --iterations"""
+    clip: float = 1.0
+    """largest norm of the gradient"""
+    ema_rate: str = "0.999"
+    """decay of the averaged weights; a comma list keeps several, the first is shipped"""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """autocast type; bfloat16 pays off only where the processor has it"""
+    fp16_scale_growth: float = 1e-3
+    """float16: growth of log2(loss scale) at each update that does not overflow"""
+    schedule_sampler: LevelSamplerName = "uniform"
+    """noise levels seen: uniform, or loss-second-moment"""
+    label_dropout: float = 0.1
+    """share of drawings trained without their label, for classifier-free guidance"""
+    seed: int = 0
+    """of weights, data order, noise, augmentation"""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training drawings."""
+
+    mirror: float = 0.5
+    """probability of a left-right flip"""
+    rotate: float = 8.0
+    """largest rotation, degrees"""
+    resize: float = 0.12
+    """largest relative change of size"""
+    point_drop: float = 0.0
+    """probability of dropping a point inside a stroke"""
+
+    def build(self) -> Augment | None:
+        out = Augment(self.mirror, self.rotate, self.resize, self.point_drop)
+        return None if out == Augment(0, 0, 0, 0) else out
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample; the defaults are what measured best for the shipped weights."""
+
+    sampler: str = "dpm++"
+    """dpm++ (2M, deterministic), ddim (with ``eta``), ddpm (ancestral)"""
+    timesteps: str = "uniform"
+    """uniform, linear, quadratic, quadratic-ddim, geometric, logsnr, marks, shortcut,
+    shortcut-adaptive: which noise levels are visited"""
+    steps: int = 20
+    """budget of network evaluations, guidance not counted"""
+    eta: float = 0.0
+    """DDIM's noise, 0 … 1"""
+    guidance: float = 2.0
+    """classifier-free guidance weight; 1 is none"""
+    interval: tuple[float, float] = (0.1, 0.9)
+    """guidance acts between these shares of T"""
+    clip: float | None = None
+    """clamp estimates of x_0 to ±clip model units; None leaves them alone"""
+    pen_break: float | None = None
+    """probability above which the pen lifts; None is the calibrated value"""
+    best_of: int = 1
+    """draw so many for each sketch and keep the most recognizable"""
+    encourage: float = 0.0
+    """weight of gradient guidance by the recognizability score; 0 is none"""
 
 
 @dataclass(frozen=True)
@@ -147,6 +226,10 @@ def build_backbone(
 
 def build_denoiser(config: ModelConfig) -> Denoiser:
     """A fresh denoiser with random weights."""
+    # torch takes seconds to import, and the command line only needs the records above
+    from sketchknitter.diffusion.denoiser import BitPens, Denoiser, HeadPens, Parametrization, Pens
+    from sketchknitter.diffusion.schedule import Schedule
+
     diffusion, codec = config.diffusion, config.codec
     pens: Pens = BitPens() if diffusion.pens == "bits" else HeadPens(diffusion.pen_weight)
     leak = codec.rho if diffusion.show_positions and codec.rho > 0 else None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sketchknitter.checkpoint import Checkpoint
-from sketchknitter.config import ModelConfig, class_index
+from sketchknitter.config import ModelConfig, Settings, class_index
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.noise import SketchNoise
@@ -29,31 +29,6 @@ class Generator(Protocol):
     """Anything that draws: SketchKnitter and every baseline of the results table."""
 
     def generate(self, n: int, label: str | None = None, seed: int = 0) -> list[Sketch]: ...
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to sample; the defaults are what measured best for the shipped weights.
-
-    Attributes:
-        sampler: dpm++ (2M, deterministic), ddim (with ``eta``), ddpm (ancestral).
-        timesteps: policy that picks the noise levels (see ``diffusion.timesteps``).
-        steps: budget of network evaluations, guidance not counted.
-        eta: DDIM's noise, 0 … 1.
-        guidance: classifier-free guidance weight; 1 is none.
-        interval: guidance acts between these shares of T.
-        clip: clamp estimates of x_0 to ±clip model units; None leaves them alone.
-        pen_break: probability above which the pen lifts; None is the calibrated value.
-    """
-
-    sampler: str = "dpm++"
-    timesteps: str = "uniform"
-    steps: int = 20
-    eta: float = 0.0
-    guidance: float = 2.0
-    interval: tuple[float, float] = (0.1, 0.9)
-    clip: float | None = None
-    pen_break: float | None = None
 
 
 @dataclass(frozen=True)

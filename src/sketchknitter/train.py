@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,71 +17,25 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from sketchknitter.checkpoint import Checkpoint, read_tensors, write_tensors
-from sketchknitter.config import BackboneConfig, DiffusionConfig, ModelConfig, build_denoiser
-from sketchknitter.data.augment import Augment
+from sketchknitter.config import (
+    AugmentConfig,
+    BackboneConfig,
+    DiffusionConfig,
+    ModelConfig,
+    OptimConfig,
+    build_denoiser,
+)
 from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
 from sketchknitter.diffusion.denoiser import Denoiser
-from sketchknitter.diffusion.importance import LevelSamplerName, level_sampler
+from sketchknitter.diffusion.importance import level_sampler
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import stream
 
 NOISE, LEVELS, LABELS, VALID = 11, 12, 13, 14  # what a random stream is for
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """How the weights are learned."""
-
-    iterations: int = 20_000
-    """training updates"""
-    batch_size: int = 64
-    """drawings for each update, over all processes together"""
-    microbatch: int = -1
-    """drawings for each backward pass of one process; -1 takes its whole share at once"""
-    lr: float = 1e-3
-    """peak learning rate of AdamW"""
-    weight_decay: float = 0.01
-    """AdamW's decoupled weight decay"""
-    warmup: int = 500
-    """updates of linear warm-up, before the cosine decay to zero at --iterations"""
-    lr_anneal_steps: int = 0
-    """where the cosine reaches zero, when not at --iterations"""
-    clip: float = 1.0
-    """largest norm of the gradient"""
-    ema_rate: str = "0.999"
-    """decay of the averaged weights; a comma list keeps several, the first is shipped"""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    """autocast type; bfloat16 pays off only where the processor has it"""
-    fp16_scale_growth: float = 1e-3
-    """float16: growth of log2(loss scale) at each update that does not overflow"""
-    schedule_sampler: LevelSamplerName = "uniform"
-    """noise levels seen: uniform, or loss-second-moment"""
-    label_dropout: float = 0.1
-    """share of drawings trained without their label, for classifier-free guidance"""
-    seed: int = 0
-    """of weights, data order, noise, augmentation"""
-
-
-@dataclass(frozen=True)
-class AugmentConfig:
-    """Random changes of training drawings."""
-
-    mirror: float = 0.5
-    """probability of a left-right flip"""
-    rotate: float = 8.0
-    """largest rotation, degrees"""
-    resize: float = 0.12
-    """largest relative change of size"""
-    point_drop: float = 0.0
-    """probability of dropping a point inside a stroke"""
-
-    def build(self) -> Augment | None:
-        out = Augment(self.mirror, self.rotate, self.resize, self.point_drop)
-        return None if out == Augment(0, 0, 0, 0) else out
 
 
 @dataclass(frozen=True)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from sketchknitter.data.batch import DRAW, END, LIFT, Batch
 from sketchknitter.errors import UserError
 from sketchknitter.sketch import Sketch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RepresentationName = Literal["offset", "leaky", "absolute"]
 
@@ -102,6 +103,8 @@ class Codec:
         Raises:
             UserError: a drawing is empty or longer than ``max_rows``.
         """
+        import torch  # here, so that the command line reads a codec's settings without it
+
         for i, drawing in enumerate(rows):
             if not 1 <= len(drawing) <= self.max_rows:
                 raise UserError(
@@ -149,6 +152,8 @@ class Codec:
             labels: names, (B,).
             pen_break: lift where P(lift | not end) exceeds it; None uses the calibrated value.
         """
+        import torch
+
         coordinates = xy.detach().double().cpu().numpy()
         log_p = pen.detach().double().cpu()
         cut = self.pen_break if pen_break is None else pen_break

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sketchknitter.diffusion.names import ParametrizationName
 from sketchknitter.diffusion.schedule import Schedule
 
-ParametrizationName = Literal["eps", "v", "x0"]
-PenName = Literal["head", "bits"]
 PEN_STATES = 3  # draw, lift, end
 
 

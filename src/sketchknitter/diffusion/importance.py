@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from sketchknitter.errors import UserError
-
-LevelSamplerName = Literal["uniform", "loss-second-moment"]
 
 
 class LevelSampler(Protocol):

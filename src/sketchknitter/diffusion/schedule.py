@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sketchknitter.diffusion.names import ScheduleName
 from sketchknitter.errors import UserError
-
-ScheduleName = Literal["linear", "cosine"]
 
 
 def _betas(name: str, steps: int) -> np.ndarray:

@@ -1,0 +1,205 @@
+"""The judge: the metrics' own feature network, trained on drawings; nothing that generates uses it.
+
+Its Fréchet distance is called ``fid_sketch`` and must never be compared with a published one:
+those are on Inception's features (see :mod:`sketchknitter.metrics.inception`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from sketchknitter.errors import UserError
+from sketchknitter.sketch import Sketch
+
+JUDGE_FORMAT = "sketchknitter-judge/1"
+JUDGE_WEIGHTS = Path(__file__).parent.parent / "weights" / "judge.safetensors"
+BATCH = 256
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What a feature network says of n drawings.
+
+    Args:
+        vectors: (n, D) float64, the penultimate layer.
+        probabilities: (n, C) float64 over ``classes``; rows sum to 1.
+        classes: names of the network's classes; empty if they are none of ours (Inception).
+    """
+
+    vectors: Array
+    probabilities: Array
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, index: Any) -> Features:
+        return Features(self.vectors[index], self.probabilities[index], self.classes)
+
+
+class FeatureNetwork(Protocol):
+    """What the metrics ask of a network: drawings in, features out, and a name for the report."""
+
+    name: str
+    identity: str
+    classes: tuple[str, ...]
+
+    def embed(self, sketches: Sequence[Sketch], progress: bool = False) -> Features: ...
+
+
+def _stage(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
+    return [
+        nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    ]
+
+
+class Judge(nn.Module):
+    """A plain CNN of about 0.5 M parameters on 64 px pictures by the one renderer.
+
+    Beside the classes it learned to tell how far the points of its training drawings had been
+    jittered and how many extra pen lifts they had got, so that its features see ragged and dashed
+    lines, to which a mere classifier grows blind.
+
+    Args:
+        classes: class names in the order of the logits.
+        size: side of the pictures, px.
+        width: of the strokes, as a share of ``size``.
+        features: D, the length of the feature vector.
+    """
+
+    name = "fid_sketch"
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        size: int = 64,
+        width: float = 0.025,
+        features: int = 128,
+    ) -> None:
+        super().__init__()
+        self.classes, self.size, self.width = tuple(classes), size, width
+        self.features = features
+        self.identity = "untrained"
+        self.trunk = nn.Sequential(
+            *_stage(1, 16, stride=2),
+            *_stage(16, 32),
+            nn.MaxPool2d(2),
+            *_stage(32, 64),
+            nn.MaxPool2d(2),
+            *_stage(64, 128),
+            *_stage(128, 128),
+            nn.MaxPool2d(2),
+            *_stage(128, 192),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(192, features),
+        )
+        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(0.2), nn.Linear(features, len(classes)))
+        self.damage = nn.Sequential(nn.ReLU(), nn.Linear(features, 2))
+
+    def forward(self, ink: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 1, size, size) in [0, 1], ink = 1, to features (B, D) and logits (B, C)."""
+        vectors = self.trunk(ink)
+        return vectors, self.head(vectors)
+
+    def embed_pictures(self, pictures: NDArray[np.uint8], progress: bool = False) -> Features:
+        """Features of (n, size, size) uint8 pictures, 255 = paper."""
+        vectors, probabilities = [], []
+        starts = range(0, len(pictures), BATCH)
+        with torch.inference_mode():
+            for start in tqdm(starts, "judge", disable=not progress or len(starts) < 8):
+                ink = as_ink(pictures[start : start + BATCH])
+                vector, logits = self(ink)
+                vectors.append(vector.double().numpy())
+                probabilities.append(logits.double().softmax(-1).numpy())
+        return Features(
+            np.concatenate(vectors or [np.zeros((0, self.features))]),
+            np.concatenate(probabilities or [np.zeros((0, len(self.classes)))]),
+            self.classes,
+        )
+
+    def embed(self, sketches: Sequence[Sketch], progress: bool = False) -> Features:
+        """Features of sketches, drawn by the one renderer at the judge's size and line width."""
+        from sketchknitter.raster import render_batch
+
+        return self.embed_pictures(render_batch(sketches, self.size, width=self.width), progress)
+
+    def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
+        """Write weights (fp16) and a JSON header that rebuilds the network; ``record`` says how it
+        was made."""
+        from safetensors.torch import save_file
+
+        header = {
+            "format": JUDGE_FORMAT,
+            "classes": self.classes,
+            "size": self.size,
+            "width": self.width,
+            "features": self.features,
+            "record": dict(record or {}),
+        }
+        aside = Path(f"{os.fspath(path)}.tmp{os.getpid()}")
+        tensors = {
+            name: (value.half() if value.is_floating_point() else value).detach().contiguous()
+            for name, value in self.state_dict().items()
+        }
+        save_file(tensors, aside, metadata={"sketchknitter": json.dumps(header)})
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+
+
+def as_ink(pictures: NDArray[np.uint8]) -> Tensor:
+    """(n, s, s) uint8 with 255 = paper to (n, 1, s, s) float32 with 1 = ink, channels last."""
+    ink = 1.0 - torch.from_numpy(np.ascontiguousarray(pictures)).float().unsqueeze(1) / 255.0
+    return ink.contiguous(memory_format=torch.channels_last)
+
+
+def in_channels_last(judge: Judge) -> Judge:
+    """The same network with the memory layout that convolutions are fastest in on a CPU."""
+    return judge.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def load_judge(path: str | os.PathLike[str] | None = None) -> Judge:
+    """The shipped judge, or one from ``path``; in evaluation mode, float32, frozen.
+
+    Its ``identity`` is the SHA-256 of the file (first 12 digits): figures of two judges never mix.
+
+    Raises:
+        UserError: the file is missing, or is no judge.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    file = Path(path) if path is not None else JUDGE_WEIGHTS
+    try:
+        with safe_open(file, framework="pt") as archive:
+            header = json.loads((archive.metadata() or {}).get("sketchknitter", "{}"))
+            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
+        identity = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(
+            f"{file}: no readable judge weights ({error}); train one with "
+            "`python -m sketchknitter.train_recognizer judge --data DATA --out FILE`"
+        ) from None
+    if header.get("format") != JUDGE_FORMAT:
+        raise UserError(f"{file}: not a judge ({JUDGE_FORMAT}) but {header.get('format')!r}")
+    judge = Judge(header["classes"], header["size"], header["width"], header["features"])
+    judge.load_state_dict(
+        {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+    )
+    judge.identity = identity
+    return in_channels_last(judge.eval().requires_grad_(False))

@@ -1,0 +1,131 @@
+"""The guide: a small convolutional network that says what a drawing shows, for generation to use.
+
+It is not the judge of :mod:`sketchknitter.metrics.features`: other architecture, seed and
+augmentation, so that a model steered by the guide is still measured by a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from sketchknitter.errors import UserError
+
+GUIDE_FORMAT = "sketchknitter-guide/1"
+GUIDE_WEIGHTS = Path(__file__).parent.parent / "weights" / "guide.safetensors"
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x) with two 3 × 3 convolutions under group normalization (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.GroupNorm(8, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(x + self.body(x))
+
+
+class Recognizer(nn.Module):
+    """Pictures of drawings, (B, 1, size, size) in [0, 1] with ink = 1, to class logits (B, C).
+
+    It is smooth in its input (SiLU, strided convolutions, no max-pooling), so that gradients of a
+    soft rendering make sense; it has seen lines of many widths and blurs. Nothing in it depends on
+    the rest of the batch.
+
+    Args:
+        classes: class names in the order of the logits.
+        size: side of the pictures, px.
+        width: middle of the stroke widths seen in training, as a share of ``size``.
+        channels: widths of the three stages, at size / 4, size / 8 and size / 16.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        size: int = 48,
+        width: float = 0.03,
+        channels: Sequence[int] = (32, 64, 128),
+    ) -> None:
+        super().__init__()
+        self.classes, self.size, self.width = tuple(classes), size, width
+        self.channels = tuple(channels)
+        narrow, middle, wide = self.channels
+        self.trunk = nn.Sequential(
+            nn.Conv2d(1, narrow, 6, stride=4, padding=1, bias=False),
+            nn.GroupNorm(8, narrow),
+            nn.SiLU(),
+            ResidualBlock(narrow),
+            nn.Conv2d(narrow, middle, 4, stride=2, padding=1, bias=False),
+            nn.GroupNorm(8, middle),
+            nn.SiLU(),
+            ResidualBlock(middle),
+            nn.Conv2d(middle, wide, 4, stride=2, padding=1, bias=False),
+            nn.GroupNorm(8, wide),
+            nn.SiLU(),
+            ResidualBlock(wide),
+        )
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(wide, len(self.classes)))
+
+    def forward(self, ink: Tensor) -> Tensor:
+        """(B, 1, size, size) in [0, 1], ink = 1, to logits (B, C)."""
+        return self.head(self.trunk(ink).mean(dim=(2, 3)))
+
+    def probabilities(self, ink: Tensor) -> Tensor:
+        """(B, 1, size, size) in [0, 1], ink = 1, to class probabilities (B, C)."""
+        return self(ink).softmax(dim=-1)
+
+    def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
+        """Write weights (fp16) and a JSON header that rebuilds the network; ``record`` says how it
+        was made."""
+        from safetensors.torch import save_file
+
+        header = {
+            "format": GUIDE_FORMAT,
+            "classes": self.classes,
+            "size": self.size,
+            "width": self.width,
+            "channels": self.channels,
+            "record": dict(record or {}),
+        }
+        aside = Path(f"{os.fspath(path)}.tmp{os.getpid()}")
+        tensors = {k: v.detach().half().contiguous() for k, v in self.state_dict().items()}
+        save_file(tensors, aside, metadata={"sketchknitter": json.dumps(header)})
+        os.chmod(aside, 0o644)
+        os.replace(aside, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Recognizer:
+        """The shipped guide, or one from ``path``; in evaluation mode, float32, frozen.
+
+        Raises:
+            UserError: the file is missing, or is no guide.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        file = Path(path) if path is not None else GUIDE_WEIGHTS
+        try:
+            with safe_open(file, framework="pt") as archive:
+                header = json.loads((archive.metadata() or {}).get("sketchknitter", "{}"))
+                weights = {name: archive.get_tensor(name).float() for name in archive.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError, ValueError) as error:
+            raise UserError(
+                f"{file}: no readable guide weights ({error}); train one with "
+                "`python -m sketchknitter.train_recognizer guide --data DATA --out FILE`"
+            ) from None
+        if header.get("format") != GUIDE_FORMAT:
+            raise UserError(f"{file}: not a guide ({GUIDE_FORMAT}) but {header.get('format')!r}")
+        network = cls(header["classes"], header["size"], header["width"], header["channels"])
+        network.load_state_dict(weights)
+        return network.eval().requires_grad_(False)

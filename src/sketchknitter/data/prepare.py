@@ -1,0 +1,233 @@
+"""Any mix of drawing files -> one prepared set, written aside and renamed when it is whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from sketchknitter.data.chunks import AS_IT_IS, Recipe
+from sketchknitter.data.dataset import (
+    FORMAT,
+    HEADER,
+    SPLITS,
+    AnyPath,
+    PreparedSet,
+    fingerprint,
+    is_prepared,
+)
+from sketchknitter.data.sources import find_sources, read_tasks, tasks_for
+from sketchknitter.data.tally import Tally
+from sketchknitter.data.writer import SetWriter
+from sketchknitter.errors import UserError
+
+_MAX_LISTED = 1000  # sources named in prepared.json
+
+
+def prepare(
+    sources: Sequence[AnyPath],
+    out: AnyPath,
+    recipe: Recipe | None = None,
+    *,
+    processes: int = 0,
+    progress: bool = True,
+) -> PreparedSet:
+    """Read drawing files, filter, simplify and split them, and write one prepared set.
+
+    The result is the same for any number of processes. A prepared set in the way is replaced;
+    after a failure or Ctrl-C everything is as before.
+
+    Args:
+        sources: files and folders (see ``sources.find_sources``).
+        out: the folder to make; its parent must exist.
+        recipe: filters, simplification, splits.
+        processes: how many work at once; 0 takes all cores.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: a file that cannot be read, an ``out`` in the way, no drawing left.
+    """
+    recipe = _checked(recipe or Recipe())
+    target = Path(out)
+    _check_target(target)
+    files = find_sources(sources)
+    with _aside(target) as folder:
+        tally = Tally()
+        writer = SetWriter(folder)
+        try:
+            _read(files, recipe, processes, progress, tally, writer)
+            if not tally.kept:
+                raise UserError(f"no drawing was kept: {tally.why()}")
+            classes = writer.finish()
+        finally:
+            writer.close()
+        (folder / HEADER).write_text(
+            json.dumps(_info(folder, classes, files, recipe, tally), indent=1, ensure_ascii=False)
+            + "\n",
+            encoding="utf-8",
+        )
+    return PreparedSet.open(target)
+
+
+def survey(
+    sources: Sequence[AnyPath], *, processes: int = 0, progress: bool = True
+) -> tuple[list[Path], Tally]:
+    """Read drawing files as they are and count what is in them.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    files = find_sources(sources)
+    tally = Tally()
+    _read(files, AS_IT_IS, processes, progress, tally, None)
+    return files, tally
+
+
+def _read(
+    files: Sequence[Path],
+    recipe: Recipe,
+    processes: int,
+    progress: bool,
+    tally: Tally,
+    writer: SetWriter | None,
+) -> None:
+    tasks = list(tasks_for(files, recipe))
+    total = sum(t.size for t in tasks)
+    with tqdm(
+        total=total, unit="B", unit_scale=True, desc="reading", disable=not progress, delay=1.0
+    ) as bar:
+        for task, chunk in read_tasks(tasks, recipe, processes):
+            if chunk is None:
+                bar.update(task.size)
+                continue
+            tally.add(chunk, task.source, str(files[task.source]))
+            if writer is not None:
+                writer.add(chunk)
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    if recipe.max_points < 0 or recipe.clamp < 0 or recipe.clamp > 2**15 - 1:
+        raise UserError("--max-points must not be negative, --clamp lies between 0 and 32767")
+    if min(recipe.split) < 0 or not 0 < sum(recipe.split) < float("inf"):
+        raise UserError(f"--split takes three shares such as 90 5 5, not {recipe.split}")
+    return recipe
+
+
+# -- writing aside -----------------------------------------------------------------------------
+def _check_target(target: Path) -> None:
+    if not target.parent.is_dir():
+        raise UserError(f"{target}: no such folder: {target.parent}; make it first")
+    if target.is_dir():
+        if not is_prepared(target) and any(target.iterdir()):
+            raise UserError(f"{target} holds something else; name another folder for the set")
+    elif target.exists():
+        raise UserError(f"{target} is a file; name a folder for the set")
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """A fresh sibling folder that takes the target's name when the block ends well."""
+    folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        folder.mkdir()
+        yield folder
+        _swap(folder, target)
+    except OSError as error:
+        raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _swap(folder: Path, target: Path) -> None:
+    """Rename over an empty folder or a prepared set, which is removed only afterwards."""
+    if not target.exists() or not any(target.iterdir()):
+        os.replace(folder, target)
+        return
+    old = folder.with_suffix(".old")
+    os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _info(
+    folder: Path, classes: Sequence[str], files: Sequence[Path], recipe: Recipe, tally: Tally
+) -> dict[str, Any]:
+    return {
+        "kind": "sketchknitter prepared set",
+        "format": FORMAT,
+        "fingerprint": fingerprint(folder, classes),
+        "classes": list(classes),
+        "drawings": {s: tally.drawings(s) for s in SPLITS},
+        "counts": tally.class_counts(),
+        "total": tally.total,
+        "kept": tally.kept,
+        "rejected": tally.rejected,
+        "rejects": dict(tally.rejects.most_common()),
+        "reject_examples": tally.examples,
+        "statistics": tally.statistics(),
+        "filters": asdict(recipe),
+        "sources": [
+            {
+                "path": str(path),
+                "bytes": path.stat().st_size,
+                "kept": tally.by_source.get(i, (0, 0))[0],
+                "rejected": tally.by_source.get(i, (0, 0))[1],
+            }
+            for i, path in enumerate(files[:_MAX_LISTED])
+        ],
+        "source_files": len(files),
+    }
+
+
+# -- the user's cache --------------------------------------------------------------------------
+def cache_folder() -> Path:
+    """Where sets prepared on the fly are kept: ``$XDG_CACHE_HOME/sketchknitter/prepared``."""
+    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(root) / "sketchknitter" / "prepared"
+
+
+def prepare_cached(
+    paths: Sequence[AnyPath], classes: Sequence[str] | None = None, *, progress: bool = True
+) -> PreparedSet:
+    """The prepared set of some drawing files, made in the user's cache unless it is there.
+
+    Args:
+        paths: files and folders.
+        classes: where every one of them is the stem of a file, only those files are read; the
+            caller still has to select.
+        progress: show a bar on stderr.
+
+    Raises:
+        UserError: as :func:`prepare`.
+    """
+    files = find_sources(paths)
+    stems = {f.stem for f in files}
+    if classes and stems.issuperset(classes):
+        files = [f for f in files if f.stem in classes]
+    recipe = Recipe()
+    stats = [(os.path.realpath(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    key = hashlib.sha256(json.dumps([FORMAT, asdict(recipe), stats]).encode()).hexdigest()[:24]
+    target = cache_folder() / key
+    if not is_prepared(target):
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"{target.parent} cannot be made ({error.strerror}); set XDG_CACHE_HOME, or"
+                " prepare the files yourself: `sketchknitter data prepare`"
+            ) from None
+        return prepare(files, target, recipe, progress=progress)
+    return PreparedSet.open(target)

@@ -1,0 +1,230 @@
+"""Drawing files as an ordered stream of chunks, on as many cores as there are."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from sketchknitter import io
+from sketchknitter.data.chunks import (
+    Chunk,
+    Recipe,
+    from_items,
+    from_lines,
+    is_foreign,
+    items_foreign,
+    timed_drawings,
+)
+from sketchknitter.data.dataset import AnyPath, is_prepared
+from sketchknitter.data.flat import of_block
+from sketchknitter.errors import UserError
+from sketchknitter.io import ndjson, npz
+from sketchknitter.io.lines import iter_line_blocks
+from sketchknitter.io.npz import Rows
+from sketchknitter.io.records import MIB, Reject
+from sketchknitter.sketch import Sketch
+
+SUFFIXES = (".ndjson", ".bin", ".npz", ".npy", ".svg")
+RANGE = 4 * MIB  # bytes of ndjson in one task; fixed, so that the result does not depend on cores
+MAX_TASK = 16 * MIB  # a larger file of another kind is streamed by the parent
+PARALLEL_FROM = 8 * MIB  # bytes in all, or this many files, from which on more cores pay off
+PARALLEL_FILES = 64
+BATCH = 2048  # drawings in a chunk from readers that yield one by one
+VOTERS = 1000  # drawings that decide the form of a file
+
+
+@dataclass(frozen=True)
+class Task:
+    """A file, or a byte range of an ndjson file.
+
+    Attributes:
+        source: index of the file among the sources.
+        path: the file.
+        start, end: the lines that begin in this byte range; other formats are read whole.
+        foreign: an ndjson file that is not in QuickDraw's simplified form (``chunks.is_foreign``).
+    """
+
+    source: int
+    path: Path
+    start: int
+    end: int
+    foreign: bool = False
+
+    @property
+    def size(self) -> int:
+        return self.end - self.start
+
+    @property
+    def portable(self) -> bool:
+        """Whether the result is small enough to come from another process at once."""
+        return self.path.suffix.lower() == ".ndjson" or self.size <= MAX_TASK
+
+
+# -- what there is to read -----------------------------------------------------------------------
+def find_sources(paths: Sequence[AnyPath]) -> list[Path]:
+    """Drawing files named, or found in the folders named, sorted within each; no file twice.
+
+    Hidden files and prepared sets inside a folder are passed over.
+
+    Raises:
+        UserError: a file of a kind we do not read, nothing there, a folder without drawing files.
+    """
+    found: dict[str, Path] = {}
+    for path in map(Path, paths):
+        if is_prepared(path):
+            raise UserError(f"{path} is a prepared set already; name drawing files")
+        if path.is_dir():
+            inside = sorted(_inside(path))
+            if not inside:
+                raise UserError(f"{path} holds no drawing files ({' '.join(SUFFIXES)})")
+        elif not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        elif path.suffix.lower() not in SUFFIXES:
+            raise UserError(f"{path}: no reader for it; we read {' '.join(SUFFIXES)}")
+        else:
+            inside = [path]
+        for file in inside:
+            found.setdefault(os.path.realpath(file), file)
+    if not found:
+        raise UserError("no drawing files were named")
+    return list(found.values())
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = [f for f in folders if f[0] != "." and not is_prepared(Path(root, f))]
+        for name in files:
+            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES:
+                yield Path(root, name)
+
+
+def tasks_for(files: Sequence[Path], recipe: Recipe) -> Iterator[Task]:
+    """The files cut into tasks, in order; looks at the head of each ndjson file.
+
+    Raises:
+        UserError: a file that cannot be read or is of another kind.
+    """
+    for i, path in enumerate(files):
+        size = path.stat().st_size
+        if path.suffix.lower() != ".ndjson":
+            yield Task(i, path, 0, size)
+            continue
+        ndjson.check(path)
+        foreign = recipe.simplify == "auto" and _foreign_ndjson(path)
+        for start in range(0, size, RANGE):
+            yield Task(i, path, start, min(start + RANGE, size), foreign)
+
+
+def _foreign_ndjson(path: Path) -> bool:
+    """Whether the untimed drawings at the head of a file are in a form of their own."""
+    for _, lines in _blocks(path, 0, RANGE):
+        block = ndjson.parse_block(lines[:VOTERS])
+        if not block.words:
+            continue
+        return is_foreign(of_block(block).pick(~timed_drawings(block, lines)))
+    return False
+
+
+def _blocks(path: Path, start: int, end: int) -> Iterator[tuple[int, list[bytes | None]]]:
+    for at, lines in iter_line_blocks(path, start, end):
+        if at == 0 and lines[0] is not None:
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        yield at, lines
+
+
+# -- reading -------------------------------------------------------------------------------------
+def read_task(task: Task, recipe: Recipe) -> Iterator[Chunk]:
+    """The chunks of one task, in order.
+
+    Raises:
+        UserError: the file as a whole cannot be read.
+    """
+    suffix = task.path.suffix.lower()
+    if suffix == ".ndjson":
+        for _, lines in _blocks(task.path, task.start, task.end):
+            yield from_lines(lines, recipe, task.foreign)
+        return
+    items: Iterator[Rows | Sketch | Reject]
+    items = npz.read_rows(task.path) if suffix == ".npz" else io.read_counted(task.path)
+    first, foreign = 1, suffix == ".svg"
+    while batch := list(islice(items, BATCH)):
+        if first == 1 and not foreign and recipe.simplify == "auto":
+            foreign = items_foreign(batch[:VOTERS])
+        yield from_items(batch, first, recipe, foreign)
+        first += len(batch)
+
+
+def _work(task: Task, recipe: Recipe) -> list[Chunk]:
+    return list(read_task(task, recipe))
+
+
+def _ignore_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
+
+
+def cores() -> int:
+    """How many processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def read_tasks(
+    tasks: Sequence[Task], recipe: Recipe, processes: int = 0
+) -> Iterator[tuple[Task, Chunk | None]]:
+    """Every task's chunks in the order of the tasks, then None for its end.
+
+    Args:
+        processes: how many work at once; 0 takes all cores where there is enough to do. The
+            result is the same for any number.
+
+    Raises:
+        UserError: a file that cannot be read, or a worker that died.
+    """
+    enough = sum(t.size for t in tasks) >= PARALLEL_FROM or len(tasks) >= PARALLEL_FILES
+    count = min(processes or (cores() if enough else 1), len(tasks))
+    if count <= 1:
+        for task in tasks:
+            for chunk in read_task(task, recipe):
+                yield task, chunk
+            yield task, None
+        return
+    # forked workers start at once and use no threads; elsewhere fork is not safe
+    method = "fork" if sys.platform == "linux" else "spawn"
+    pool = ProcessPoolExecutor(
+        count, multiprocessing.get_context(method), initializer=_ignore_interrupt
+    )
+    try:
+        yield from _ordered(pool, tasks, recipe, ahead=2 * count)
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps for want of memory; try --processes 1"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ordered(
+    pool: ProcessPoolExecutor, tasks: Sequence[Task], recipe: Recipe, ahead: int
+) -> Iterator[tuple[Task, Chunk | None]]:
+    """As :func:`read_tasks`; at most ``ahead`` results wait in memory."""
+    waiting: deque[tuple[Task, Future[list[Chunk]] | None]] = deque()
+    rest = iter(tasks)
+    while True:
+        for task in islice(rest, ahead - len(waiting)):
+            waiting.append((task, pool.submit(_work, task, recipe) if task.portable else None))
+        if not waiting:
+            return
+        task, future = waiting.popleft()
+        for chunk in read_task(task, recipe) if future is None else future.result():
+            yield task, chunk
+        yield task, None

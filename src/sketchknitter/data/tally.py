@@ -1,0 +1,121 @@
+"""What is in many drawings: counts, lengths, pen lifts, and what was left out and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketchknitter.data.chunks import MAX_EXAMPLES, Chunk
+from sketchknitter.data.dataset import SPLITS
+
+
+class Tally:
+    """Adds up chunks, in constant memory."""
+
+    def __init__(self) -> None:
+        self.rejects: Counter[str] = Counter()
+        self.examples: list[dict[str, str]] = []
+        self.by_source: dict[int, tuple[int, int]] = {}  # kept, rejected
+        self._lengths: dict[str, NDArray[np.int64]] = {s: np.zeros(0, np.int64) for s in SPLITS}
+        self._counts: Counter[tuple[str | None, str]] = Counter()
+        self._lifts = 0
+        self._moments = np.zeros((2, 2))  # sum and sum of squares of dx, dy
+        self._lines: Counter[int] = Counter()
+
+    def add(self, chunk: Chunk, source: int, path: str) -> None:
+        """Count one chunk of the file ``path``, which is number ``source``."""
+        self.rejects.update(chunk.rejects)
+        for place, reason in chunk.examples[: MAX_EXAMPLES - len(self.examples)]:
+            where = f"line {self._lines[source] + place + 1}" if isinstance(place, int) else place
+            self.examples.append({"source": path, "position": where, "reason": reason})
+        self._lines[source] += chunk.lines
+        kept, rejected = self.by_source.get(source, (0, 0))
+        self.by_source[source] = kept + len(chunk), rejected + chunk.rejects.total()
+        if not len(chunk):
+            return
+        xy = chunk.rows[:, :2]
+        self._lifts += int((chunk.rows[:, 2] > 0.5).sum())
+        for axis in range(2):
+            column = xy[:, axis].astype(np.float64)
+            self._moments[:, axis] += column.sum(), column @ column
+        for i, split in enumerate(SPLITS):
+            mine = chunk.splits == i
+            if mine.any():
+                self._lengths[split] = _sum(self._lengths[split], np.bincount(chunk.lengths[mine]))
+                for label, n in enumerate(np.bincount(chunk.labels[mine])):
+                    if n:
+                        self._counts[chunk.words[label], split] += int(n)
+
+    # -- what came out -------------------------------------------------------------------------
+    @property
+    def kept(self) -> int:
+        return sum(self.drawings(s) for s in SPLITS)
+
+    @property
+    def rejected(self) -> int:
+        return self.rejects.total()
+
+    @property
+    def total(self) -> int:
+        return self.kept + self.rejected
+
+    def drawings(self, split: str) -> int:
+        """Drawings kept in a split."""
+        return int(self._lengths[split].sum())
+
+    def class_counts(self) -> dict[str, dict[str, int]]:
+        """class -> split -> drawings; classes sorted, drawings without one under ``""``."""
+        names = sorted({name or "" for name, _ in self._counts})
+        return {n: {s: self._counts[n or None, s] for s in SPLITS} for n in names}
+
+    def statistics(self) -> dict[str, Any]:
+        """Of all kept drawings: rows, lengths, pen-lift rate, spread of the offsets in px."""
+        lengths = np.zeros(0, np.int64)
+        for split in SPLITS:
+            lengths = _sum(lengths, self._lengths[split])
+        rows = int(lengths @ np.arange(len(lengths)))
+        if not rows:
+            return {"rows": 0}
+        mean = self._moments[0] / rows
+        spread = np.sqrt(np.maximum(self._moments[1] / rows - mean**2, 0))
+        below = np.cumsum(lengths)
+        marks = {q: int(np.searchsorted(below, q * below[-1])) for q in (0.05, 0.5, 0.95)}
+        return {
+            "rows": rows,
+            "pen_lift_rate": round(self._lifts / rows, 6),
+            "offset_std": [round(float(s), 4) for s in spread],
+            "length": {
+                "min": int(np.flatnonzero(lengths)[0]),
+                "5%": marks[0.05],
+                "median": marks[0.5],
+                "95%": marks[0.95],
+                "max": len(lengths) - 1,
+                "mean": round(rows / int(below[-1]), 3),
+            },
+            "length_histogram": _histogram(lengths),
+        }
+
+    def why(self) -> str:
+        """The rejects in one line."""
+        if not self.rejects:
+            return "there is none in the sources"
+        return ", ".join(f"{n} × {reason}" for reason, n in self.rejects.most_common())
+
+
+def _sum(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+    out = np.zeros(max(len(a), len(b)), np.int64)
+    out[: len(a)] = a
+    out[: len(b)] += b
+    return out
+
+
+def _histogram(lengths: NDArray[np.int64], bars: int = 16) -> list[list[int]]:
+    """[[first, last, drawings], …] over equally wide ranges of length."""
+    width = max(1, -(-(len(lengths) - 1) // bars))
+    return [
+        [a, min(a + width - 1, len(lengths) - 1), int(lengths[a : a + width].sum())]
+        for a in range(1, len(lengths), width)
+    ]

@@ -60,6 +60,13 @@ def test_dot_is_a_disc() -> None:
     assert (y.mean(), x.mean()) == pytest.approx((99.5, 99.5), abs=0.5)
 
 
+def test_every_stroke_has_its_caps() -> None:
+    """Also where the next stroke goes on in the same direction."""
+    image = render(Sketch([[(0, 0), (4, 0)], [(6, 0), (10, 0)]]), 100, width=0.1, margin=0.1)
+    gap = np.flatnonzero(image[50, 20:80] > 128) + 20
+    assert (gap.min(), gap.max()) == pytest.approx((10 + 32 + 5, 10 + 48 - 6), abs=1)
+
+
 def test_joins_are_round() -> None:
     """At a sharp bend the ink reaches half a width beyond the corner, in every direction."""
     image = render(Sketch([[(0, 0), (10, 0), (0, 1)]]), 200, width=0.1, margin=0.2)

@@ -5,6 +5,7 @@ import io as stdio
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -132,6 +133,15 @@ RECONSTRUCT = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I%d\ntS
 def test_crafted_pickles_are_refused(tmp_path: Path, pickled: bytes) -> None:
     with pytest.raises(UserError, match=r"a\.npz, member 'train'"):
         list(io.read_counted(save_pickle(tmp_path / "a.npz", pickled)))
+
+
+def test_memo_index_reserves_no_memory() -> None:
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="not a NumPy array"):
+        unpickle.load_object_array(stdio.BytesIO(b"\x80\x02]r\x00\x00\x40\x00."))  # 4 million
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 @pytest.mark.parametrize("protocol", range(6))

@@ -34,7 +34,7 @@ from sketchknitter.sketch import Sketch
 Simplify = Literal["auto", "always", "never"]
 
 MAX_EXAMPLES = 20  # rejects whose place is kept, for each chunk and for each set
-FOREIGN_SHARE = 0.01  # of drawings not in QuickDraw's form, from which on a file is not either
+FOREIGN_SHARE = 0.1  # of drawings not in QuickDraw's form, from which on a file is not either
 TOO_FAR = "a coordinate is beyond ±1e9"
 
 
@@ -153,9 +153,10 @@ def _count(chunk: Chunk, bad: Sequence[tuple[int | str, str]]) -> None:
 def is_foreign(drawings: Flat) -> bool:
     """Whether drawings are in another form than QuickDraw's simplified one.
 
-    Its drawings have whole coordinates within 256 px; a hundredth of the drawings may differ.
+    Its drawings have whole coordinates within 256 px; a tenth of the drawings may differ.
     """
-    return bool(len(drawings)) and float(drawings.unlike_quickdraw().mean()) > FOREIGN_SHARE
+    unlike = drawings.unlike_quickdraw()[~drawings.far()]
+    return bool(len(unlike)) and float(unlike.mean()) > FOREIGN_SHARE
 
 
 def items_foreign(items: Sequence[Rows | Sketch | Reject]) -> bool:

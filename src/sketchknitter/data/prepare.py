@@ -19,7 +19,6 @@ from sketchknitter.data.chunks import AS_IT_IS, Recipe
 from sketchknitter.data.dataset import (
     FORMAT,
     HEADER,
-    SPLITS,
     AnyPath,
     PreparedSet,
     fingerprint,
@@ -170,14 +169,7 @@ def _info(
         "format": FORMAT,
         "fingerprint": fingerprint(folder, classes),
         "classes": list(classes),
-        "drawings": {s: tally.drawings(s) for s in SPLITS},
-        "counts": tally.class_counts(),
-        "total": tally.total,
-        "kept": tally.kept,
-        "rejected": tally.rejected,
-        "rejects": dict(tally.rejects.most_common()),
-        "reject_examples": tally.examples,
-        "statistics": tally.statistics(),
+        **tally.report(),
         "filters": asdict(recipe),
         "sources": [
             {

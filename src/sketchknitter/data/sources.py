@@ -135,10 +135,29 @@ def _foreign_ndjson(path: Path) -> bool:
 
 
 def _blocks(path: Path, start: int, end: int) -> Iterator[tuple[int, list[bytes | None]]]:
+    if not _line_begins(path, start, end):
+        return
     for at, lines in iter_line_blocks(path, start, end):
         if at == 0 and lines[0] is not None:
             lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
         yield at, lines
+
+
+def _line_begins(path: Path, start: int, end: int) -> bool:
+    """Whether a line begins in ``[start, end)``; else, inside a huge one, there is nothing to do.
+
+    Without this every range would look for the end of that line, in quadratic time.
+    """
+    if start == 0:
+        return True
+    with open(path, "rb") as f:
+        f.seek(start - 1)
+        left = end - start  # the newline stands before the line: in [start - 1, end - 1)
+        while left > 0 and (piece := f.read(min(left, 1 << 16))):
+            if b"\n" in piece:
+                return True
+            left -= len(piece)
+    return False
 
 
 # -- reading -------------------------------------------------------------------------------------

@@ -66,6 +66,19 @@ class Tally:
         """Drawings kept in a split."""
         return int(self._lengths[split].sum())
 
+    def report(self) -> dict[str, Any]:
+        """All of it, as JSON holds it; see the keys' own methods."""
+        return {
+            "drawings": {s: self.drawings(s) for s in SPLITS},
+            "counts": self.class_counts(),
+            "total": self.total,
+            "kept": self.kept,
+            "rejected": self.rejected,
+            "rejects": dict(self.rejects.most_common()),
+            "reject_examples": self.examples,
+            "statistics": self.statistics(),
+        }
+
     def class_counts(self) -> dict[str, dict[str, int]]:
         """class -> split -> drawings; classes sorted, drawings without one under ``""``."""
         names = sorted({name or "" for name, _ in self._counts})

@@ -1,0 +1,222 @@
+"""Drawings from the public QuickDraw bucket: resumed where they broke off, checked, whole or not.
+
+Data: The Quick, Draw! Dataset, Google, CC BY 4.0 (https://github.com/googlecreativelab/
+quickdraw-dataset).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Literal
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from tqdm import tqdm
+
+from sketchknitter.errors import UserError
+
+BASE_URL = "https://storage.googleapis.com/quickdraw_dataset"
+Form = Literal["simplified", "raw", "npz", "bin"]
+_PLACES: dict[str, tuple[str, str]] = {  # form -> folder in the bucket, suffix
+    "simplified": ("full/simplified", ".ndjson"),
+    "raw": ("full/raw", ".ndjson"),
+    "npz": ("sketchrnn", ".npz"),
+    "bin": ("full/binary", ".bin"),
+}
+_LIST = "https://github.com/googlecreativelab/quickdraw-dataset/blob/master/categories.txt"
+_PIECE = 1 << 18  # bytes
+_TRIES = 4
+_TIMEOUT = 30.0  # seconds without a byte
+
+
+class _Broken(Exception):
+    """The connection failed half-way; what has arrived is kept."""
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """What the server says about a file: size in bytes (None: unknown), ETag, MD5 in base64."""
+
+    size: int | None
+    etag: str
+    md5: str | None
+
+
+def url_of(category: str, form: Form, base_url: str = BASE_URL) -> str:
+    """Address of one category's file."""
+    folder, suffix = _PLACES[form]
+    return f"{base_url.rstrip('/')}/{folder}/{quote(category)}{suffix}"
+
+
+def download(
+    categories: Sequence[str],
+    out: str | os.PathLike[str],
+    form: Form = "simplified",
+    *,
+    base_url: str = BASE_URL,
+    progress: bool = True,
+) -> list[Path]:
+    """Fetch one file for each category; one that is there already, in full size, is left alone.
+
+    While a file is on its way it is called ``NAME.part``; a broken download leaves that behind, and
+    the next call continues it with a Range request, provided the server's file is still the same.
+
+    Args:
+        categories: QuickDraw names (``"cat"``, ``"alarm clock"``).
+        out: folder, made if its parent exists.
+        form: simplified or raw ndjson, sketch-rnn npz, QuickDraw's bin.
+        base_url: another place with the bucket's layout.
+        progress: show a bar on stderr.
+
+    Returns:
+        The files, in the order of the categories.
+
+    Raises:
+        UserError: an unknown category, no connection, a size or checksum that does not match.
+    """
+    folder = Path(out)
+    if not categories:
+        raise UserError("name a category: sketchknitter data download --category cat")
+    for name in categories:
+        if not name or "/" in name or "\\" in name or name.startswith("."):
+            raise UserError(f"{name!r} is no QuickDraw category; {_LIST} lists them")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}") from None
+    suffix = _PLACES[form][1]
+    paths = []
+    for name in dict.fromkeys(categories):
+        path = folder / f"{name}{suffix}"
+        _fetch(url_of(name, form, base_url), path, progress)
+        paths.append(path)
+    return paths
+
+
+def _fetch(url: str, path: Path, progress: bool) -> None:
+    """One file, with a few tries, each continuing the last."""
+    part = path.with_name(path.name + ".part")
+    state = path.with_name(path.name + ".part.json")  # which version of the file the part is of
+    reason = ""
+    for attempt in range(_TRIES):
+        if attempt:
+            time.sleep(0.2 * 4**attempt)
+        try:
+            if path.exists() and _same_size(url, path):
+                return
+            remote = _receive(url, part, state, progress)
+        except _Broken as broken:
+            reason = str(broken)
+            continue
+        except OSError as error:
+            raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
+        if _sound(part, remote):
+            os.replace(part, path)
+            state.unlink(missing_ok=True)
+            return
+        reason = "what arrived does not match the server's size and checksum"
+        part.unlink()
+    raise UserError(f"{url}: {reason}; run the same command again to continue")
+
+
+def _open(url: str, method: str = "GET", headers: dict[str, str] | None = None) -> HTTPResponse:
+    if not url.startswith(("https://", "http://")):
+        raise UserError(f"{url}: --base-url begins with https:// or http://")
+    try:
+        return urlopen(Request(url, headers=headers or {}, method=method), timeout=_TIMEOUT)
+    except HTTPError as error:
+        error.close()
+        if error.code in (403, 404):
+            raise UserError(
+                f"{url}: no such file ({error.code}); is the category spelled as in {_LIST}?"
+            ) from None
+        if error.code == 416:
+            raise
+        raise _Broken(f"the server answers {error.code} {error.reason}") from None
+    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+        raise _Broken(f"no connection ({getattr(error, 'reason', error)})") from None
+
+
+def _describe(response: HTTPResponse, offset: int) -> _Remote:
+    length = response.headers.get("Content-Length")
+    md5 = None
+    for value in response.headers.get_all("x-goog-hash") or []:
+        for item in value.split(","):
+            if item.strip().startswith("md5="):
+                md5 = item.strip()[4:]
+    etag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
+    return _Remote(int(length) + offset if length else None, etag, md5)
+
+
+def _same_size(url: str, path: Path) -> bool:
+    with _open(url, "HEAD") as response:
+        return _describe(response, 0).size == path.stat().st_size
+
+
+def _receive(url: str, part: Path, state: Path, progress: bool) -> _Remote:
+    """Append what is missing to ``part``; the server's version decides whether that is possible."""
+    done = part.stat().st_size if part.exists() else 0
+    etag = _known_etag(state) if done else ""
+    headers = {"Range": f"bytes={done}-", "If-Range": etag} if etag else {}
+    try:
+        response = _open(url, headers=headers)
+    except HTTPError:  # 416: nothing is left, or the file became shorter
+        with _open(url, "HEAD") as head:
+            remote = _describe(head, 0)
+        if remote.size != done or remote.etag != etag:
+            part.unlink()
+            raise _Broken("the file changed on the server") from None
+        return remote
+    with response:
+        if response.status != 206:
+            done = 0
+        remote = _describe(response, done)
+        state.write_text(json.dumps({"etag": remote.etag}))
+        bar = tqdm(
+            total=remote.size,
+            initial=done,
+            unit="B",
+            unit_scale=True,
+            desc=part.name.removesuffix(".part"),
+            disable=not progress,
+        )
+        with bar, open(part, "ab" if done else "wb") as f:
+            while piece := _read(response):
+                f.write(piece)
+                bar.update(len(piece))
+    if remote.size is not None and part.stat().st_size < remote.size:
+        raise _Broken(f"the connection broke after {part.stat().st_size} of {remote.size} bytes")
+    return remote
+
+
+def _read(response: HTTPResponse) -> bytes:
+    try:
+        return response.read(_PIECE)
+    except (HTTPException, TimeoutError, ConnectionError) as error:
+        raise _Broken(f"the connection broke ({error})") from None
+
+
+def _known_etag(state: Path) -> str:
+    try:
+        return str(json.loads(state.read_text())["etag"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
+def _sound(part: Path, remote: _Remote) -> bool:
+    if remote.size is not None and part.stat().st_size != remote.size:
+        return False
+    if remote.md5 is None:
+        return True
+    with open(part, "rb") as f:
+        digest = hashlib.file_digest(f, "md5").digest()
+    return base64.b64encode(digest).decode() == remote.md5

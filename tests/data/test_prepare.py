@@ -1,0 +1,366 @@
+"""Preparing: counts add up, any number of cores gives the same, nothing is left half-written."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sketchknitter import Sketch, geometry, io
+from sketchknitter.data import prepare as preparing
+from sketchknitter.data import sources
+from sketchknitter.data.chunks import Recipe, from_lines
+from sketchknitter.data.prepare import prepare, survey
+from sketchknitter.data.simplified import parse_simplified
+from sketchknitter.errors import UserError
+
+GOOD = [[[0, 255, 9], [0, 40, 80]], [[7, 8], [9, 9]]]
+
+
+def line(drawing: object, word: object = "cat", **more: object) -> bytes:
+    return json.dumps({"word": word, "drawing": drawing, **more}).encode()
+
+
+def walk(rng: np.random.Generator, points: int) -> list[list[list[int]]]:
+    xy = np.clip(np.cumsum(rng.integers(-30, 31, (points, 2)), axis=0) + 128, 0, 255)
+    return [s.T.tolist() for s in np.array_split(xy, max(1, points // 8))]
+
+
+def write_lines(path: Path, lines: list[bytes], end: bytes = b"\n") -> Path:
+    path.write_bytes(b"\n".join(lines) + end)
+    return path
+
+
+@pytest.fixture
+def drawings(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    words = ["cat", "dog", "owl"]
+    lines = [line(walk(rng, int(rng.integers(2, 60))), words[i % 3]) for i in range(600)]
+    return write_lines(tmp_path / "drawings.ndjson", lines)
+
+
+def everything(data: preparing.PreparedSet) -> list[tuple[bytes, str | None]]:
+    return [
+        (s.rows(i).tobytes(), s.label(i))
+        for s in (data.train, data.valid, data.test)
+        for i in range(len(s))
+    ]
+
+
+# -- what is kept ----------------------------------------------------------------------------------
+def test_simplified_drawings_are_taken_as_they_are(drawings: Path, tmp_path: Path) -> None:
+    data = prepare([drawings], tmp_path / "out", progress=False)
+    expected = [
+        (s.to_stroke3().astype(np.int16).tobytes(), s.label)
+        for s in io.read(drawings)
+        if len(s.to_stroke3())
+    ]
+    assert sorted(everything(data)) == sorted(expected)
+    assert data.classes == ("cat", "dog", "owl")
+    counts = [len(data.train), len(data.valid), len(data.test)]
+    assert sum(counts) == 600
+    assert 510 <= counts[0] <= 570
+    assert min(counts) >= 12
+    assert data.info["counts"]["dog"] == {
+        name: int((data.split(name).labels == 1).sum()) for name in ("train", "valid", "test")
+    }
+
+
+def test_every_bad_line_is_counted_with_its_reason(tmp_path: Path) -> None:
+    long = line([[list(range(98)), list(range(98))]])
+    lines = [
+        line(GOOD),
+        line([]),  # an empty drawing
+        b'{"word":"cat","drawing":[[[0,NaN],[1,2]]]}',
+        line([[[3], [4]]]),  # one point: kept, as a dot
+        line([[[3, 4], [4]]]),  # a wrong shape
+        b"[1, 2, 3]",  # of the wrong kind
+        b"",  # a blank line is no drawing
+        long,
+        line([[[0, 1e300], [0, 1]]]),
+        line(GOOD, word=7),
+        line(GOOD)[:-9],  # the last line, cut short
+    ]
+    path = write_lines(tmp_path / "bad.ndjson", lines, end=b"")
+    data = prepare([path], tmp_path / "out", progress=False)
+    info = data.info
+    assert info["total"] == 10
+    assert info["kept"] == 2
+    assert info["rejected"] == 8 == sum(info["rejects"].values())
+    places = {e["position"]: e["reason"] for e in info["reject_examples"]}
+    assert set(places) == {f"line {k}" for k in (2, 3, 5, 6, 8, 9, 10, 11)}
+    assert "empty" in places["line 2"]
+    assert "finite" in places["line 3"]
+    assert places["line 8"] == "longer than 96 rows"
+    assert "1e9" in places["line 9"]
+    assert "cut short" in places["line 11"]
+    assert sorted(len(rows) for rows, _ in everything(data)) == [6, 24]  # bytes of 1 and 4 rows
+    assert info["sources"][0] == {
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "kept": 2,
+        "rejected": 8,
+    }
+
+
+def test_a_huge_line_is_rejected_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "huge.ndjson"
+    with open(path, "wb") as f:
+        f.write(line(GOOD) + b"\n" + b'{"word":"')
+        f.seek(300 << 20, os.SEEK_CUR)  # a hole: 300 MB that take no room on disk
+        f.write(b'"}\n' + line(GOOD) + b"\n")
+    code = (
+        "import resource, sys; from sketchknitter.data.prepare import prepare;"
+        f"d = prepare([{str(path)!r}], {str(tmp_path / 'out')!r}, progress=False, processes=1);"
+        "print(d.info['kept'], d.info['rejects'],"
+        " resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    kept, *reason, peak = out.stdout.split()
+    assert kept == "2"
+    assert "longer than" in " ".join(reason)
+    assert int(peak) < 250, "MB"
+
+
+def test_longer_limits_and_clamping(tmp_path: Path) -> None:
+    far = line([[[0, 5000, 5001], [0, 0, -4000]]])
+    path = write_lines(tmp_path / "far.ndjson", [far])
+    data = prepare([path], tmp_path / "a", Recipe(simplify="never"), progress=False)
+    (rows, _) = everything(data)[0]
+    assert np.frombuffer(rows, np.int16).tolist() == [1000, 0, 0, 1, -1000, 1]
+    data = prepare([path], tmp_path / "b", Recipe(simplify="never", clamp=0), progress=False)
+    assert np.frombuffer(everything(data)[0][0], np.int16).tolist() == [5000, 0, 0, 1, -4000, 1]
+    with pytest.raises(UserError, match="1 × longer than 1 rows"):
+        prepare([path], tmp_path / "c", Recipe(max_points=1), progress=False)
+    assert not (tmp_path / "c").exists()
+
+
+# -- what is simplified ----------------------------------------------------------------------------
+def simplified(strokes: list) -> bytes:
+    made = geometry.simplify_quickdraw([np.array(s[:2], float).T for s in strokes])
+    return Sketch(made).to_stroke3().astype(np.int16).tobytes()
+
+
+def test_timed_strokes_are_raw_and_others_are_not(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    plain = [walk(rng, 20) for _ in range(5)]
+    raw = [[[*s, list(range(len(s[0])))] for s in walk(rng, 30)] for _ in range(5)]
+    tricky = line(plain[0], word="[[[")  # brackets elsewhere shall not deceive
+    lines = [line(d) for pair in zip(plain[1:], raw[1:], strict=True) for d in pair]
+    path = write_lines(tmp_path / "mixed.ndjson", [*lines, tricky, line(raw[0], tags=[[1]])])
+    data = prepare([path], tmp_path / "out", progress=False)
+    got = sorted(rows for rows, _ in everything(data))
+    as_is = [
+        Sketch([np.array(s).T for s in d]).to_stroke3().astype(np.int16).tobytes() for d in plain
+    ]
+    assert got == sorted(as_is + [simplified(d) for d in raw])
+    never = prepare([path], tmp_path / "never", Recipe(simplify="never"), progress=False)
+    assert never.info["statistics"]["rows"] == 5 * 19 + 5 * 29
+    always = prepare([path], tmp_path / "always", Recipe(simplify="always"), progress=False)
+    assert sorted(r for r, _ in everything(always)) == sorted(simplified(d) for d in plain + raw)
+
+
+def test_files_of_another_scale_are_simplified(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    sketches = [Sketch([rng.normal(0, 300, (9, 2))], "owl") for _ in range(4)]
+    io.write(sketches, tmp_path / "floats.npz")
+    io.write(sketches, tmp_path / "floats.ndjson", decimals=12)
+    sketches[0].save(tmp_path / "owl.svg")
+    for name, count in (("floats.npz", 4), ("floats.ndjson", 4), ("owl.svg", 1)):
+        data = prepare([tmp_path / name], tmp_path / "out", progress=False)
+        got = sorted(rows for rows, _ in everything(data))
+        assert len(got) == count
+        if name != "owl.svg":  # SVG rounds its coordinates
+            expected = [simplified([list(s.strokes[0].T)]) for s in sketches]
+            assert got == sorted(expected)
+        assert all(abs(np.frombuffer(r, np.int16)).max() <= 255 for r in got)
+
+
+def test_fractions_survive_and_widen_the_whole_set(tmp_path: Path, drawings: Path) -> None:
+    io.write([Sketch([[[0, 0], [0.5, 0.25]]], "cat")] * 9, tmp_path / "z.npz")
+    recipe = Recipe(simplify="never")
+    whole = prepare([drawings], tmp_path / "whole", recipe, progress=False)
+    mixed = prepare([drawings, tmp_path / "z.npz"], tmp_path / "out", recipe, progress=False)
+    assert whole.train.flat.dtype == np.int16
+    assert mixed.test.flat.dtype == np.float32
+    np.testing.assert_array_equal(mixed.test.rows(len(mixed.test) - 1), [[0.5, 0.25, 1]])
+    for name in ("train", "valid", "test"):  # and nobody changed their split for it
+        a, b = whole.split(name), mixed.split(name)
+        np.testing.assert_array_equal(a.flat, b.flat[: len(a.flat)])
+
+
+def test_equal_drawings_never_straddle_splits(tmp_path: Path, drawings: Path) -> None:
+    twice = tmp_path / "twice.ndjson"
+    twice.write_bytes(drawings.read_bytes())
+    data = prepare([drawings, twice], tmp_path / "out", progress=False)
+    seen = [
+        {s.rows(i).tobytes() for i in range(len(s))} for s in (data.train, data.valid, data.test)
+    ]
+    for a, b in combinations(seen, 2):
+        assert not a & b
+    assert len(data) == 1200
+    all_train = prepare([drawings], tmp_path / "all", Recipe(split=(1, 0, 0)), progress=False)
+    assert len(all_train.train) == 600
+
+
+def test_the_fast_lane_agrees_with_the_careful_one(drawings: Path) -> None:
+    lines = drawings.read_bytes().splitlines()
+    assert parse_simplified(lines) is not None
+    fast = from_lines(lines, Recipe(), False)
+    slow = from_lines([*lines, b"{}"], Recipe(), False)  # one bad line sends all the careful way
+    assert slow.rejects.total() == 1
+    for name in ("rows", "lengths", "splits", "labels"):
+        np.testing.assert_array_equal(getattr(fast, name), getattr(slow, name))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        line([[[0, 256], [0, 1]]]),
+        line([[[0, -1], [0, 1]]]),
+        line([[[0, 1.5], [0, 1]]]),
+        line([[[0, 1], [0, 1], [0, 1]]]),
+        line([[[0, 1], [0]]]),
+        line([[[], []]]),
+        line([["ab", "cd"]]),
+        line([[2, 2]]),
+        line([{"a": [1], "b": [1]}]),
+        line([]),
+        line(GOOD, word=1),
+        b"",
+        b"[]",
+        None,
+    ],
+)
+def test_the_fast_lane_admits_simplified_drawings_only(odd: bytes | None) -> None:
+    assert parse_simplified([line(GOOD), odd]) is None
+
+
+# -- many cores, one result ------------------------------------------------------------------------
+def test_any_number_of_processes_gives_the_same(
+    tmp_path: Path, drawings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "RANGE", 5000)
+    io.write(list(io.read(drawings))[:50], tmp_path / "more.npz")
+    files = [tmp_path / "more.npz", drawings]
+    one = prepare(files, tmp_path / "one", progress=False, processes=1)
+    two = prepare(files, tmp_path / "two", progress=False, processes=2)
+    assert one.fingerprint == two.fingerprint
+    assert one.info | {"fingerprint": ""} == two.info | {"fingerprint": ""}
+    monkeypatch.setattr(sources, "RANGE", 1 << 20)
+    whole = prepare(files, tmp_path / "whole", progress=False, processes=1)
+    assert whole.fingerprint == one.fingerprint
+
+
+def test_line_numbers_count_over_ranges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "RANGE", 300)
+    lines = [line(GOOD)] * 40
+    lines[33] = b"{"
+    data = prepare([write_lines(tmp_path / "a.ndjson", lines)], tmp_path / "out", progress=False)
+    assert data.info["reject_examples"][0]["position"] == "line 34"
+
+
+# -- nothing half-written --------------------------------------------------------------------------
+def test_what_is_in_the_way_stays(tmp_path: Path, drawings: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for out, message in (("mine", "something else"), ("file", "is a file"), ("no/out", "no such")):
+        with pytest.raises(UserError, match=message):
+            prepare([drawings], tmp_path / out, progress=False)
+    (tmp_path / "empty").mkdir()
+    prepare([drawings], tmp_path / "empty", progress=False)
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_an_older_set_is_replaced_or_kept_whole(tmp_path: Path, drawings: Path) -> None:
+    out = tmp_path / "out"
+    first = prepare([drawings], out, progress=False)
+    bad = write_lines(tmp_path / "bad.ndjson", [b"{}"])
+    with pytest.raises(UserError, match="no drawing was kept"):
+        prepare([bad], out, progress=False)
+    assert preparing.PreparedSet.open(out).fingerprint == first.fingerprint
+    second = prepare([drawings], out, Recipe(max_points=20), progress=False)
+    assert preparing.PreparedSet.open(out).fingerprint == second.fingerprint != first.fingerprint
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.ndjson", "drawings.ndjson", "out"]
+
+
+def test_ctrl_c_leaves_nothing(tmp_path: Path, drawings: Path) -> None:
+    big = tmp_path / "big.ndjson"
+    big.write_bytes(drawings.read_bytes() * 300)
+    code = (
+        "from sketchknitter.cli import main;"
+        f"main(['data', 'prepare', {str(big)!r}, '-o', {str(tmp_path / 'out')!r},"
+        " '--processes', '2'])"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".out.*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert child.poll() is None, "it was done before it could be interrupted"
+    os.killpg(child.pid, signal.SIGINT)  # as a terminal does, to the workers as well
+    _, errors = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "Traceback" not in errors
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["big.ndjson", "drawings.ndjson"]
+
+
+def test_a_full_disk_is_one_line(
+    tmp_path: Path, drawings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(preparing.SetWriter, "add", full)
+    with pytest.raises(UserError, match="No space left"):
+        prepare([drawings], tmp_path / "out", progress=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["drawings.ndjson"]
+
+
+# -- sources ---------------------------------------------------------------------------------------
+def test_sources_are_found_once(tmp_path: Path, drawings: Path) -> None:
+    made = prepare([drawings], tmp_path / "set", progress=False)
+    (tmp_path / ".hidden.ndjson").write_text("x")
+    (tmp_path / "notes.txt").write_text("x")
+    found = sources.find_sources([tmp_path, drawings])
+    assert found == [drawings]
+    for wrong, message in (
+        (made.path, "a prepared set already"),
+        (tmp_path / "notes.txt", "no reader"),
+        (tmp_path / "nothing", "no such file"),
+    ):
+        with pytest.raises(UserError, match=message):
+            sources.find_sources([wrong])
+    assert set(sources.SUFFIXES) == set(io._READERS)
+
+
+def test_survey_counts_without_filters(tmp_path: Path) -> None:
+    path = write_lines(tmp_path / "a.ndjson", [line([[[0] * 200, [1] * 200]]), b"{", line(GOOD)])
+    _, tally = survey([path], progress=False)
+    assert (tally.kept, tally.rejected, tally.total) == (2, 1, 3)
+    assert tally.statistics()["length"]["max"] == 199
+    assert tally.statistics()["rows"] == 199 + 4
+    assert tally.statistics()["pen_lift_rate"] == pytest.approx(3 / 203, abs=1e-6)
+    assert sum(n for _, _, n in tally.statistics()["length_histogram"]) == 2
+
+
+def test_real_raw_files_and_kanji(data_dir: Path, tmp_path: Path) -> None:
+    files = [*sorted((data_dir / "ndjson/raw").glob("*")), data_dir / "short_kanji.npz"]
+    data = prepare(files, tmp_path / "out", progress=False)
+    info = data.info
+    assert info["total"] == info["kept"] + info["rejected"] == 263 + 11100
+    assert info["counts"]["short_kanji"] == {"train": 10000, "valid": 600, "test": 500}
+    assert data.train.flat.dtype == np.int16
+    assert np.abs(data.train.flat).max() <= 255
+    sizes = [data.train.sketch(i).extent for i in range(0, len(data.train), 500)]
+    assert 250 <= min(sizes) <= max(sizes) <= 255

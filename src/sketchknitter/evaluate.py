@@ -300,6 +300,10 @@ def _measure_features(
         bench.add("kid", value, floors, spread=spread, note=f"one subset of {n}")
         floors = [inception_score(heldout.probabilities[a])[0] for a, _ in bench.halves]
         bench.add("is", inception_score(fake.probabilities)[0], floors, "higher")
+    if fake.scribble is not None and heldout.scribble is not None:
+        taken = [float((heldout.scribble[a] > 0.5).mean()) for a, _ in bench.halves]
+        note = "share in which the judge sees a scribble that shows nothing"
+        bench.add("scribbles", float((fake.scribble > 0.5).mean()), taken, note=note)
     with bench.timed("precision, recall, density, coverage"):
         shares = precision_and_recall(real.vectors, fake.vectors, K)
         floor_shares = [precision_and_recall(a, b, K) for a, b in pairs]

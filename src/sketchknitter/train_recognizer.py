@@ -30,6 +30,9 @@ Pictures = NDArray[np.uint8]
 Epoch = tuple[Pictures, NDArray[np.int64], NDArray[np.float32]]  # pictures, labels, damage
 
 
+SCRIBBLES = 0.08  # of the judge's training pictures, beside the drawings
+
+
 @dataclass(frozen=True)
 class Distortion:
     """How drawings are varied before they are rendered; lengths as a share of the longer side."""
@@ -78,6 +81,35 @@ def distort(
     return out, damage
 
 
+def scribbles(sketches: Sequence[Sketch], count: int, rng: np.random.Generator) -> list[Sketch]:
+    """``count`` scribbles that show nothing, five kinds by turns.
+
+    Random walks; random points; a drawing's points in random order; a drawing jittered by a tenth
+    to a third of its size; a drawing whose strokes, three at least, are scattered.
+    """
+    out: list[Sketch] = []
+    while len(out) < count:
+        sketch = sketches[int(rng.integers(len(sketches)))]
+        kind = len(out) % 5
+        if kind == 4 and len(sketch) < 3:
+            continue
+        points, size = sketch.points, sketch.extent
+        cuts = np.cumsum([len(stroke) for stroke in sketch.strokes])[:-1]
+        if kind < 2:
+            cuts = np.flatnonzero(rng.random(len(points) - 1) < rng.uniform(0, 0.3)) + 1
+            points = rng.normal(size=points.shape) if kind == 0 else rng.random(points.shape)
+            points = points.cumsum(0) if kind == 0 else points
+        elif kind == 2:
+            points = rng.permutation(points)
+        elif kind == 3:
+            points = points + rng.normal(0, size * rng.uniform(0.1, 0.33), points.shape)
+        strokes = np.split(points, cuts)
+        if kind == 4:
+            strokes = [stroke + rng.normal(0, 0.35 * size, 2) for stroke in strokes]
+        out.append(Sketch(strokes))
+    return out
+
+
 def fit(
     network: nn.Module,
     epochs: Iterator[Epoch],
@@ -110,7 +142,12 @@ def fit(
     average = copy.deepcopy(network).eval().requires_grad_(False)
     best, best_score, scores, updates = copy.deepcopy(average), -1.0, [], 0
     start = time.process_time()
-    bar = tqdm(total=round(seconds), unit="s", desc="training", mininterval=2.0)
+    bar = tqdm(
+        total=seconds,
+        desc="training",
+        mininterval=2.0,
+        bar_format="{l_bar}{bar}| {n:.0f}/{total:.0f} s of processor time {postfix}",
+    )
     elapsed = 0.0
     while elapsed < seconds:
         pictures, labels, damage = next(epochs)
@@ -133,6 +170,7 @@ def fit(
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             updates += 1
+            bar.update(min(elapsed, seconds) - bar.n)
             decay = min(ema, (1 + updates) / (10 + updates))
             with torch.no_grad():
                 for kept, new in zip(
@@ -143,7 +181,6 @@ def fit(
                     else:
                         kept.copy_(new)
         scores.append(round(score(average), 4))
-        bar.n = min(round(elapsed), bar.total)
         bar.set_postfix(valid=scores[-1], loss=f"{value.item():.3f}")
         if scores[-1] >= best_score:
             best, best_score = copy.deepcopy(average), scores[-1]
@@ -179,15 +216,18 @@ def train_judge(
 
     def loss(pictures: Pictures, labels: Tensor, damage: Tensor) -> Tensor:
         vectors, logits = network(as_ink(pictures))
-        return cross_entropy(logits, labels) + 0.1 * nn.functional.smooth_l1_loss(
-            network.damage(vectors), damage
-        )
+        drawn = labels < len(sets.classes)
+        error = nn.functional.smooth_l1_loss(network.damage(vectors)[drawn], damage[drawn])
+        return cross_entropy(logits, labels) + 0.2 * error
 
     def epochs() -> Iterator[Epoch]:
         rng = np.random.default_rng([seed, 1])
+        count = round(SCRIBBLES * len(sets.train))
+        labels = np.append(sets.numbers(sets.train), np.full(count, len(sets.classes)))
         while True:
             drawn, damage = distort(sets.train, law, rng)
-            yield render(drawn), sets.numbers(sets.train), damage
+            pictures = render([*drawn, *scribbles(sets.train, count, rng)])
+            yield pictures, labels, np.pad(damage, ((0, count), (0, 0)))
 
     def top1(net: nn.Module, pictures: Pictures, labels: NDArray[np.int64]) -> float:
         guess = net.embed_pictures(pictures).probabilities.argmax(1)  # type: ignore[operator]
@@ -289,20 +329,20 @@ class _Sets:
     train: list[Sketch]
     valid: list[Sketch]
     test: list[Sketch]
-    fingerprint: str
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> _Sets:
-        from sketchknitter.data.dataset import open_data
+        from sketchknitter.data.sides import read_splits
 
-        data = open_data(path)
-        parts: dict[str, list[Sketch]] = {}
-        for name in ("train", "valid", "test"):
-            split = data.split(name)
-            if not len(split) or (split.labels < 0).any():
-                raise UserError(f"{path}: its {name} split is empty or not labeled throughout")
-            parts[name] = [split.sketch(i) for i in range(len(split))]
-        return cls(data.classes, **parts, fingerprint=data.fingerprint)
+        splits = read_splits(path, progress=True)
+        labels = {s.label for part in splits.values() for s in part}
+        classes = tuple(sorted(label for label in labels if label is not None))
+        if None in labels or len(classes) < 2 or not all(splits.values()):
+            raise UserError(
+                f"{path}: a recognizer needs labels on every drawing, two classes, and drawings in "
+                "train, valid and test"
+            )
+        return cls(classes, **splits)
 
     def numbers(self, sketches: Sequence[Sketch]) -> NDArray[np.int64]:
         """Class numbers of labeled sketches."""
@@ -312,7 +352,7 @@ class _Sets:
     def record(self) -> dict[str, Any]:
         return {
             "drawings": len(self.train),
-            "data": self.fingerprint,
+            "classes": len(self.classes),
             "torch": torch.__version__,
             "threads": torch.get_num_threads(),
         }

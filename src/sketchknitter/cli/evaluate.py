@@ -37,7 +37,7 @@ class Evaluate:
     output: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
     """Write the report here as well: .json, .md or .html."""
     classes: tuple[str, ...] = ()
-    """Only these classes of the real drawings (default: those that FILE is labeled with)."""
+    """Only these classes, on both sides (default: those that FILE is labeled with)."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
     """Drawings on each side at most (default: as many as both sides have)."""
     features: Literal["judge", "inception"] = "judge"
@@ -70,9 +70,9 @@ def run(argv: list[str]) -> None:
         raise UserError("-n and --geometry-repeats are counts: give positive numbers")
     import torch
 
+    from sketchknitter.data.sides import read_sides
     from sketchknitter.evaluate import Settings, evaluate
     from sketchknitter.metrics.features import FeatureNetwork, load_judge
-    from sketchknitter.sides import read_sides
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

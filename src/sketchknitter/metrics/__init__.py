@@ -2,11 +2,11 @@
 
 ``features`` (the judge) and ``inception`` turn drawings into arrays; ``fid``,
 ``precision_recall``, ``geometry_score``, ``recognition``, ``statistics`` and ``copying`` compare
-them. :func:`sketchknitter.evaluate.evaluate` runs them all, with floors.
+them. :func:`sketchknitter.evaluate.evaluate` runs them all, with floors. The judge is not offered
+here: what generates may use these metrics and never the judge.
 """
 
 from sketchknitter.metrics.copying import Neighbors, nearest_training
-from sketchknitter.metrics.features import Features, Judge, load_judge
 from sketchknitter.metrics.fid import (
     bootstrap_kernel_distance,
     frechet_distance,
@@ -29,8 +29,6 @@ from sketchknitter.metrics.statistics import (
 
 __all__ = [
     "STATISTICS",
-    "Features",
-    "Judge",
     "Neighbors",
     "PrecisionRecall",
     "Recognition",
@@ -38,7 +36,6 @@ __all__ = [
     "frechet_distance",
     "inception_score",
     "kernel_distance",
-    "load_judge",
     "mean_relative_living_times",
     "nearest_training",
     "precision_and_recall",

@@ -38,17 +38,20 @@ class Features:
         vectors: (n, D) float64, the penultimate layer.
         probabilities: (n, C) float64 over ``classes``; rows sum to 1.
         classes: names of the network's classes; empty if they are none of ours (Inception).
+        scribble: (n,) probability of being no drawing of anything; None from Inception.
     """
 
     vectors: Array
     probabilities: Array
     classes: tuple[str, ...]
+    scribble: Array | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def __getitem__(self, index: Any) -> Features:
-        return Features(self.vectors[index], self.probabilities[index], self.classes)
+        scribble = None if self.scribble is None else self.scribble[index]
+        return Features(self.vectors[index], self.probabilities[index], self.classes, scribble)
 
 
 class FeatureNetwork(Protocol):
@@ -72,9 +75,10 @@ def _stage(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:
 class Judge(nn.Module):
     """A plain CNN of about 0.5 M parameters on 64 px pictures by the one renderer.
 
-    Beside the classes it learned to tell how far the points of its training drawings had been
-    jittered and how many extra pen lifts they had got, so that its features see ragged and dashed
-    lines, to which a mere classifier grows blind.
+    A mere classifier makes a poor judge: it grows blind to ragged lines, and places noise in the
+    middle of all classes, where precision takes it for real. So this one learned two things more: a
+    further class of scribbles that show nothing, and how far the points of its training drawings
+    had been jittered and how many pen lifts added.
 
     Args:
         classes: class names in the order of the logits.
@@ -110,28 +114,33 @@ class Judge(nn.Module):
             nn.Flatten(),
             nn.Linear(192, features),
         )
-        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(0.2), nn.Linear(features, len(classes)))
+        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(0.2), nn.Linear(features, len(classes) + 1))
         self.damage = nn.Sequential(nn.ReLU(), nn.Linear(features, 2))
 
     def forward(self, ink: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, size, size) in [0, 1], ink = 1, to features (B, D) and logits (B, C)."""
+        """(B, 1, size, size) in [0, 1], ink = 1, to features (B, D) and logits (B, C + 1).
+
+        The last logit is that of scribbles.
+        """
         vectors = self.trunk(ink)
         return vectors, self.head(vectors)
 
     def embed_pictures(self, pictures: NDArray[np.uint8], progress: bool = False) -> Features:
         """Features of (n, size, size) uint8 pictures, 255 = paper."""
-        vectors, probabilities = [], []
+        vectors, probabilities, scribble = [], [], []
         starts = range(0, len(pictures), BATCH)
         with torch.inference_mode():
             for start in tqdm(starts, "judge", disable=not progress or len(starts) < 8):
                 ink = as_ink(pictures[start : start + BATCH])
                 vector, logits = self(ink)
                 vectors.append(vector.double().numpy())
-                probabilities.append(logits.double().softmax(-1).numpy())
+                probabilities.append(logits[:, :-1].double().softmax(-1).numpy())
+                scribble.append(logits.double().softmax(-1)[:, -1].numpy())
         return Features(
             np.concatenate(vectors or [np.zeros((0, self.features))]),
             np.concatenate(probabilities or [np.zeros((0, len(self.classes)))]),
             self.classes,
+            np.concatenate(scribble or [np.zeros(0)]),
         )
 
     def embed(self, sketches: Sequence[Sketch], progress: bool = False) -> Features:
@@ -198,8 +207,11 @@ def load_judge(path: str | os.PathLike[str] | None = None) -> Judge:
     if header.get("format") != JUDGE_FORMAT:
         raise UserError(f"{file}: not a judge ({JUDGE_FORMAT}) but {header.get('format')!r}")
     judge = Judge(header["classes"], header["size"], header["width"], header["features"])
-    judge.load_state_dict(
-        {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
-    )
+    try:
+        judge.load_state_dict(
+            {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
+        )
+    except RuntimeError:
+        raise UserError(f"{file}: its weights do not fit its header; it is damaged") from None
     judge.identity = identity
     return in_channels_last(judge.eval().requires_grad_(False))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,9 @@ class Inception:
                 f"and put it there or name it in ${VARIABLE}, or use --features judge"
             )
         try:
-            self.network: Any = torch.jit.load(str(file), map_location="cpu").eval()
+            with warnings.catch_warnings():  # the weights exist in this form only
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self.network: Any = torch.jit.load(str(file), map_location="cpu").eval()
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UserError(f"{file}: not the TorchScript file {WEIGHTS} ({reason})") from None

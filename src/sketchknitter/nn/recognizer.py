@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ class Recognizer(nn.Module):
         classes: class names in the order of the logits.
         size: side of the pictures, px.
         width: middle of the stroke widths seen in training, as a share of ``size``.
-        channels: widths of the three stages, at size / 4, size / 8 and size / 16.
+        channels: widths of the four stages, at size / 2, / 4, / 8 and / 16; multiples of 8.
     """
 
     def __init__(
@@ -56,27 +57,25 @@ class Recognizer(nn.Module):
         classes: Sequence[str],
         size: int = 48,
         width: float = 0.03,
-        channels: Sequence[int] = (32, 64, 128),
+        channels: Sequence[int] = (24, 48, 96, 160),
     ) -> None:
         super().__init__()
         self.classes, self.size, self.width = tuple(classes), size, width
         self.channels = tuple(channels)
-        narrow, middle, wide = self.channels
-        self.trunk = nn.Sequential(
-            nn.Conv2d(1, narrow, 6, stride=4, padding=1, bias=False),
-            nn.GroupNorm(8, narrow),
+        stages: list[nn.Module] = [
+            nn.Conv2d(1, self.channels[0], 5, stride=2, padding=2, bias=False),
+            nn.GroupNorm(8, self.channels[0]),
             nn.SiLU(),
-            ResidualBlock(narrow),
-            nn.Conv2d(narrow, middle, 4, stride=2, padding=1, bias=False),
-            nn.GroupNorm(8, middle),
-            nn.SiLU(),
-            ResidualBlock(middle),
-            nn.Conv2d(middle, wide, 4, stride=2, padding=1, bias=False),
-            nn.GroupNorm(8, wide),
-            nn.SiLU(),
-            ResidualBlock(wide),
-        )
-        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(wide, len(self.classes)))
+        ]
+        for inner, outer in pairwise(self.channels):
+            stages += [
+                nn.Conv2d(inner, outer, 4, stride=2, padding=1, bias=False),
+                nn.GroupNorm(8, outer),
+                nn.SiLU(),
+                ResidualBlock(outer),
+            ]
+        self.trunk = nn.Sequential(*stages)
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(self.channels[-1], len(self.classes)))
 
     def forward(self, ink: Tensor) -> Tensor:
         """(B, 1, size, size) in [0, 1], ink = 1, to logits (B, C)."""
@@ -127,5 +126,8 @@ class Recognizer(nn.Module):
         if header.get("format") != GUIDE_FORMAT:
             raise UserError(f"{file}: not a guide ({GUIDE_FORMAT}) but {header.get('format')!r}")
         network = cls(header["classes"], header["size"], header["width"], header["channels"])
-        network.load_state_dict(weights)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError:
+            raise UserError(f"{file}: its weights do not fit its header; it is damaged") from None
         return network.eval().requires_grad_(False)

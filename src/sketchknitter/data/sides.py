@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 from sketchknitter import io
-from sketchknitter.data.dataset import SPLITS, PreparedSet, Split, is_prepared, open_data
+from sketchknitter.data.dataset import SPLITS, Split, is_prepared, open_data
 from sketchknitter.errors import UserError
 from sketchknitter.io.npz import splits_in
 from sketchknitter.sketch import Sketch
@@ -48,16 +51,21 @@ def read_sides(
         file: a file or folder we read, or ``PATH:SPLIT`` for one split of it.
         against: real drawings with splits: a prepared folder, drawing files, or an archive.
         split: the split of ``against`` that is the reference, and of ``file`` if it has several.
-        classes: only these classes of ``against``; by default those that ``file`` is labeled with.
+        classes: only these on both sides; by default those that ``file`` is labeled with.
 
     Raises:
         UserError: nothing readable, an empty split, or labels that ``against`` does not have.
     """
     drawings, drawings_name = read_drawings(file, split, progress)
-    data = open_data(against, list(classes) or None, progress=progress)
+    splits = read_splits(against, progress)
+    known = {s.label for part in splits.values() for s in part if s.label is not None}
+    wanted = _asked_for(classes, known, against)
     notes: list[str] = []
+    if classes and any(s.label in known - wanted for s in drawings):
+        drawings = [s for s in drawings if s.label not in known - wanted]
+        notes.append(f"{len(drawings)} drawings of {drawings_name} are of the classes asked for")
     labels = {s.label for s in drawings if s.label is not None}
-    strangers = sorted(labels - set(data.classes))
+    strangers = sorted(labels - wanted)
     if strangers and len(labels) == 1:
         notes.append(
             f"{strangers[0]!r} is none of the reference's classes: {drawings_name} counts as "
@@ -67,26 +75,56 @@ def read_sides(
     elif strangers:
         listed = ", ".join(map(repr, strangers[:5])) + (" …" if len(strangers) > 5 else "")
         raise UserError(
-            f"{drawings_name}: labels {listed} are none of the {len(data.classes)} classes of "
+            f"{drawings_name}: labels {listed} are none of the {len(wanted)} classes of "
             f"{against}; leave those drawings out or give a reference that has them"
         )
-    elif labels and len(labels) < len(data.classes):
+    elif labels and labels < wanted:
         notes.append(
-            f"compared with the {len(labels)} classes that {drawings_name} is labeled with, of the "
-            f"reference's {len(data.classes)}"
+            f"compared with the {len(labels)} class(es) that {drawings_name} is labeled with, of the "
+            f"reference's {len(wanted)}"
         )
-        data = data.select([c for c in data.classes if c in labels])
-    valid, test = _sketches(data.valid), _sketches(data.test)
-    train = _sketches(data.train)
-    reference = {"train": train, "valid": valid, "test": test}[split]
+        wanted = labels
+    if wanted != known:
+        splits = {k: [s for s in part if s.label in wanted] for k, part in splits.items()}
+    reference = splits[split]
     if not reference:
         raise UserError(f"{against}: its {split} split is empty; name another with --split")
-    heldout = [*valid, *test]
+    heldout = [*splits["valid"], *splits["test"]]
     if len(heldout) < 8:
         heldout = reference
         notes.append(f"no held-out drawings: floors come from halves of {split}")
     names = (drawings_name, f"{Path(against).name}:{split}")
-    return Sides(drawings, reference, heldout, train, names, tuple(notes))
+    return Sides(drawings, reference, heldout, splits["train"], names, tuple(notes))
+
+
+def _asked_for(classes: Sequence[str], known: set[str], against: str) -> set[str]:
+    missing = sorted(set(classes) - known)
+    if missing:
+        raise UserError(f"{against}: no class {missing[0]!r}; it has {', '.join(sorted(known))}")
+    return set(classes) or known
+
+
+def read_splits(path: str | os.PathLike[str], progress: bool = False) -> dict[str, list[Sketch]]:
+    """All drawings under ``path`` by split: as they stand where the files say, none left out.
+
+    A prepared folder and archives with splits are taken at their word; other files are split by
+    ``open_data``, as training splits them.
+
+    Raises:
+        UserError: nothing readable there.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise UserError(f"{source}: no such file or folder")
+    archives = [source] if source.is_file() else _files(source)
+    if archives and all(_has_splits(p) for p in archives):
+        splits: dict[str, list[Sketch]] = {name: [] for name in SPLITS}
+        for archive in tqdm(archives, "reading", disable=not progress or len(archives) < 5):
+            for name in splits_in(archive):
+                splits[name] += io.read(archive, split=name)
+        return splits
+    data = open_data(source, progress=progress)
+    return {name: _sketches(data.split(name)) for name in SPLITS}
 
 
 def read_drawings(
@@ -103,14 +141,17 @@ def read_drawings(
     path, named = split_spec(spec)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder")
-    if path.is_dir():
-        found, used = _read_folder(path, named, split, progress)
-    elif path.suffix.lower() == ".npz":
-        found, used = _read_archive(path, named, split)
-    elif named is not None:
-        raise UserError(f"{path}: {path.suffix} files have no splits; leave out {':' + named!r}")
+    files = [path] if path.is_file() else _files(path)
+    if not files and not is_prepared(path):
+        raise UserError(f"{path}: holds no file we read ({' '.join(READABLE)})")
+    used: str | None = None
+    if named is None and not is_prepared(path) and not all(_has_splits(p) for p in files):
+        found = [s for p in files for s in io.read(p)]
     else:
-        found, used = list(io.read(path)), None
+        splits = read_splits(path, progress)
+        filled = [name for name in SPLITS if splits[name]]
+        used = named or (filled[0] if len(filled) == 1 else split)
+        found = splits[used]
     name = path.name + (f":{used}" if used else "")
     if not found:
         raise UserError(f"{path}: holds no drawings{f' in {used}' if used else ''}")
@@ -125,37 +166,13 @@ def split_spec(spec: str) -> tuple[Path, str | None]:
     return Path(spec), None
 
 
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in READABLE)
+
+
+def _has_splits(path: Path) -> bool:
+    return path.suffix.lower() == ".npz" and bool(splits_in(path))
+
+
 def _sketches(part: Split) -> list[Sketch]:
     return [part.sketch(i) for i in range(len(part))]
-
-
-def _pick(data: PreparedSet, named: str | None, split: str) -> tuple[list[Sketch], str]:
-    filled = [s for s in SPLITS if len(data.split(s))]
-    used = named or (filled[0] if len(filled) == 1 else split)
-    return _sketches(data.split(used)), used
-
-
-def _read_archive(path: Path, named: str | None, split: str) -> tuple[list[Sketch], str | None]:
-    names = splits_in(path)
-    if not names and named is None:
-        return list(io.read(path)), None
-    if named is not None:
-        return list(io.read(path, split=named)), named
-    parts = {name: list(io.read(path, split=name)) for name in names}
-    filled = [name for name, part in parts.items() if part]
-    used = filled[0] if len(filled) == 1 else split
-    return parts.get(used, []), used
-
-
-def _read_folder(
-    path: Path, named: str | None, split: str, progress: bool
-) -> tuple[list[Sketch], str | None]:
-    files = sorted(p for p in path.iterdir() if p.suffix.lower() in READABLE)
-    if is_prepared(path):
-        return _pick(PreparedSet.open(path), named, split)
-    if not files:
-        raise UserError(f"{path}: holds no file we read ({' '.join(READABLE)})")
-    if named is not None or all(p.suffix.lower() == ".npz" and splits_in(p) for p in files):
-        parts = [_read_archive(p, named, split)[0] for p in files]
-        return [s for part in parts for s in part], named or split
-    return [s for p in files for s in io.read(p)], None

@@ -122,7 +122,7 @@ class Settings:
     """How to sample; the defaults are what measured best for the shipped weights."""
 
     sampler: str = "dpm++"
-    """dpm++ (2M, deterministic), ddim (with ``eta``), ddpm (ancestral)"""
+    """dpm++ (2M, deterministic), ddim (with --eta), ddpm (ancestral), ddpm-large (with beta)"""
     timesteps: str = "uniform"
     """uniform, linear, quadratic, quadratic-ddim, geometric, logsnr, marks, shortcut,
     shortcut-adaptive: which noise levels are visited"""
@@ -137,11 +137,37 @@ class Settings:
     clip: float | None = None
     """clamp estimates of x_0 to ±clip model units; None leaves them alone"""
     pen_break: float | None = None
-    """probability above which the pen lifts; None is the calibrated value"""
+    """probability above which the pen lifts; None (or auto) is the calibrated value"""
     best_of: int = 1
     """draw so many for each sketch and keep the most recognizable"""
     encourage: float = 0.0
     """weight of gradient guidance by the recognizability score; 0 is none"""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """The recognizability stage."""
+
+    drawings: int = 1536
+    """drawings noised forward, one level each"""
+    trajectories: int = 192
+    """drawings made by the reverse process, --levels moments each"""
+    levels: int = 24
+    """moments looked at on each trajectory"""
+    updates: int = 500
+    """training updates of each network"""
+    stage_batch: int = 128
+    """examples for each update"""
+    stage_lr: float = 3e-3
+    """peak learning rate of Adam"""
+    hidden: int = 64
+    """units of the GRU, each direction"""
+    inputs: Literal["best", "state", "estimate", "both", "placed"] = "best"
+    """what the network sees; best compares all and keeps the highest R2"""
+    target: Literal["estimate", "state"] = "estimate"
+    """which drawing the guide judges: the predicted x_0, or the noisy state itself"""
+    warp_weight: float = 0.5
+    """lam: how much recognizability counts beside noise when timesteps are chosen"""
 
 
 @dataclass(frozen=True)
@@ -164,14 +190,16 @@ class ModelConfig:
             UserError: an unknown or a missing name.
         """
         return cls(
-            network=_record(BackboneConfig, data["network"]),
-            diffusion=_record(DiffusionConfig, data["diffusion"]),
-            codec=_record(Codec, data["codec"]),
-            classes=tuple(data["classes"]),
+            network=_record(BackboneConfig, data.get("network")),
+            diffusion=_record(DiffusionConfig, data.get("diffusion")),
+            codec=_record(Codec, data.get("codec")),
+            classes=tuple(data.get("classes", ())),
         )
 
 
-def _record(kind: type, data: dict[str, Any]) -> Any:
+def _record(kind: type, data: dict[str, Any] | None) -> Any:
+    if not isinstance(data, dict):
+        raise UserError(f"{kind.__name__} settings are missing")
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := set(data) - known:
         raise UserError(f"unknown {kind.__name__} settings: {', '.join(sorted(unknown))}")

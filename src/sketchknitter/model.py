@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from typing import Protocol
@@ -15,9 +16,12 @@ from torch import Tensor
 from sketchknitter.checkpoint import Checkpoint
 from sketchknitter.config import ModelConfig, Settings, class_index
 from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion import shortcut
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.diffusion.scorer import Encouraged, Scorer, best_of
 from sketchknitter.errors import UserError
+from sketchknitter.nn.recognizability import Recognizability
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 
@@ -44,6 +48,26 @@ class Progress:
     done: int
     evaluations: float
     total: int
+
+
+@dataclass
+class _Report:
+    """Tells the caller of :meth:`SketchKnitter.stream` about each evaluation of one batch."""
+
+    numbers: np.ndarray
+    done: int
+    total: int
+    steps: int
+    progress: Callable[[Progress], None] | None
+    watch: Callable[[np.ndarray, sampling.Frame], None] | None
+    calls: int = 0
+
+    def __call__(self, frame: sampling.Frame) -> None:
+        self.calls += 1
+        if self.progress is not None:
+            self.progress(Progress(self.done, min(1.0, self.calls / self.steps), self.total))
+        if self.watch is not None:
+            self.watch(self.numbers, frame)
 
 
 class SketchKnitter:
@@ -179,18 +203,9 @@ class SketchKnitter:
                     mask.to(self.device),
                     SketchNoise([streams[i] for i in part]),
                 )
-
-                def report(
-                    frame: sampling.Frame, part: np.ndarray = part, task: sampling.Task = task
-                ) -> None:
-                    report.calls += 1  # type: ignore[attr-defined]
-                    if progress is not None:
-                        share = report.calls / timesteps.steps  # type: ignore[attr-defined]
-                        progress(Progress(first + len(drawn), share, n))
-                    if watch is not None:
-                        watch(numbers[part], frame)
-
-                report.calls = 0  # type: ignore[attr-defined]
+                report = _Report(
+                    numbers[part], first + len(drawn), n, timesteps.steps, progress, watch
+                )
                 sketches = self._draw(model, method, timesteps, task, settings, report)
                 drawn.update(zip((int(i) for i in part), sketches, strict=True))
             if progress is not None:
@@ -207,10 +222,14 @@ class SketchKnitter:
         settings: Settings,
         watch: Callable[[sampling.Frame], None],
     ) -> list[Sketch]:
-        drawn = sampling.draw(model, method, timesteps, task, task.normal(self.width), watch=watch)
+        x = task.normal(self.width)
+        drawn = sampling.draw(model, method, timesteps, task, x, watch=watch)
+        if settings.best_of != 1:
+            again = partial(sampling.draw, model, method, timesteps)
+            drawn = best_of(settings.best_of, drawn, again, task, self.width, self.scorer)
         return self.decode(drawn.x0, drawn.pen, task, settings.pen_break)
 
-    # -- parts that other modes share ----------------------------------------------------------------
+    # -- parts that other modes share ------------------------------------------------------------
     @property
     def width(self) -> int:
         """Channels of the state."""
@@ -226,7 +245,42 @@ class SketchKnitter:
 
     def policy(self, settings: Settings) -> policies.Timesteps:
         """The timesteps policy that ``settings`` name."""
-        return policies.grid(settings.timesteps, settings.steps, self.denoiser.schedule)
+        schedule = self.denoiser.schedule
+        if settings.timesteps not in shortcut.NAMES:
+            return policies.grid(settings.timesteps, settings.steps, schedule)
+        scorer = self.scorer  # first: it says what to do when there is none
+        name, steps = settings.timesteps, settings.steps
+        return shortcut.policy(name, steps, schedule, self.calibration, scorer)
+
+    @property
+    def calibration(self) -> shortcut.Calibration:
+        """How recognizability and noise run along the checkpoint's trajectories."""
+        return shortcut.Calibration.from_dict(self.checkpoint.notes["shortcut"])
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The checkpoint's recognizability network.
+
+        Raises:
+            UserError: the checkpoint has none.
+        """
+        note, prefix = self.checkpoint.notes.get("recognizability"), "recognizability."
+        if note is None:
+            raise UserError(
+                "this checkpoint has no recognizability network; add one with "
+                "`sketchknitter train --stage recognizability --model-path FILE`"
+            )
+        extras = self.checkpoint.extras.items()
+        network = Recognizability(**note["network"])
+        network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in extras if k.startswith(prefix)}
+        )
+        place = {name: i for i, name in enumerate(note["classes"])}
+        none = len(place)
+        labels = torch.tensor([place.get(name, none) for name in self.classes] + [none])
+        return Scorer(
+            network.to(self.device), note["inputs"], self.config.codec.rho, labels, note["rest"]
+        )
 
     def _wrapped(self, settings: Settings) -> sampling.Model:
         model: sampling.Model = self.denoiser
@@ -234,6 +288,8 @@ class SketchKnitter:
             model = sampling.Guided(model, settings.guidance, len(self.classes), settings.interval)
         if settings.clip is not None:
             model = sampling.Clamped(model, settings.clip)
+        if settings.encourage:
+            model = Encouraged(model, self.scorer, settings.encourage)
         return model
 
     def draw_length(self, label: int, rng: np.random.Generator) -> int:
@@ -244,11 +300,15 @@ class SketchKnitter:
         if not self.denoiser.length_given:
             return self.config.codec.max_points
         counts = self.checkpoint.lengths[label].double().numpy()
+        if not counts.any():  # a class without training drawings is as long as all of them
+            counts = self.checkpoint.lengths[-1].double().numpy()
         return int(np.searchsorted(np.cumsum(counts), rng.random() * counts.sum(), side="right"))
 
     def _class(self, seed: int, number: int) -> int:
         """Class of sketch ``number`` of a mixed run: every class once, shuffled, then again."""
         k = len(self.classes)
+        if not k:  # trained without labels: everything is "no label"
+            return 0
         return int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
 
 

@@ -12,6 +12,11 @@ VERBS = {
     "data": ("data", "prepare | info | view | download: drawing files in, one training set out"),
     "train": ("train", "train a model, with progress, previews and exact resume"),
     "sample": ("sample", "draw new sketches: .svg .png .gif .npz .ndjson, by suffix"),
+    "complete": ("complete", "finish an unfinished drawing; what was drawn stays"),
+    "heal": ("heal", "redraw a clumsy drawing; it stays itself"),
+    "vary": ("vary", "variations of one drawing"),
+    "interpolate": ("interpolate", "the drawings between two drawings"),
+    "explain": ("explain", "shortcut: the method's evidence, as a figure"),
     "evaluate": ("evaluate", "FID, KID, IS, precision, recall, Geometry Score, recognition"),
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -136,7 +137,10 @@ class State:
     half_log_snr: Tensor | None = None
 
     def rows(self, keep: Tensor) -> State:
-        return State(*(v if v is None else v[keep] for v in (self.x, self.x0, self.half_log_snr)))
+        x0, lam = self.x0, self.half_log_snr
+        return State(
+            self.x[keep], None if x0 is None else x0[keep], None if lam is None else lam[keep]
+        )
 
 
 class Method(Protocol):
@@ -210,7 +214,7 @@ class Ddpm:
 
 
 class DpmSolver2M:
-    """DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2), exact on any grid; first order at the ends."""
+    """DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2) on any grid; first order at the ends."""
 
     def init(self, x: Tensor) -> State:
         return State(x)
@@ -236,11 +240,12 @@ METHODS: dict[str, Callable[[float], Method]] = {
     "dpm++": lambda eta: DpmSolver2M(),
     "ddim": Ddim,
     "ddpm": lambda eta: Ddpm(),
+    "ddpm-large": lambda eta: Ddpm("large"),
 }
 
 
 def method(name: str, eta: float = 0.0) -> Method:
-    """The method called ``name``: dpm++, ddim (with eta), ddpm."""
+    """The method called ``name``: dpm++, ddim (with eta), ddpm, ddpm-large."""
     if name not in METHODS:
         raise UserError(f"no sampler {name!r}; one of: {', '.join(METHODS)}")
     return METHODS[name](eta)
@@ -256,12 +261,14 @@ class Frame:
         t: their levels, (b,).
         x_t: their states, (b, N, D).
         denoised: what the model makes of them.
+        task: theirs.
     """
 
     rows: Tensor
     t: Tensor
     x_t: Tensor
     denoised: Denoised
+    task: Task
 
 
 @dataclass(frozen=True)
@@ -277,6 +284,16 @@ class Drawn:
     x0: Tensor
     pen: Tensor
     visited: tuple[tuple[int, ...], ...]
+
+    def where(self, taken: Tensor, other: Drawn) -> Drawn:
+        """These drawings, with ``other``'s in the rows where ``taken`` (B,) is True."""
+        rows = taken[:, None, None]
+        pairs = zip(self.visited, other.visited, taken.tolist(), strict=True)
+        return Drawn(
+            torch.where(rows, other.x0, self.x0),
+            torch.where(rows, other.pen, self.pen),
+            tuple(theirs if t else own for own, theirs, t in pairs),
+        )
 
 
 def frames(
@@ -303,7 +320,7 @@ def frames(
     while len(rows):
         left -= 1
         out = model(state.x, t, task.label, task.mask)
-        yield Frame(rows, t, state.x, out)
+        yield Frame(rows, t, state.x, out, task)
         record = StepRecord(t, state.x, out, task.mask, task.label, left)
         s = timesteps.next(t, record)
         on = s >= 0
@@ -312,8 +329,8 @@ def frames(
         if not bool(on.all()):
             state, task, rows, t, s = state.rows(on), task.rows(on), rows[on], t[on], s[on]
             out = Denoised(out.x0[on], out.eps[on], out.pen[on])
-        channels = x.shape[-1]
-        state = method.step(state, out, t, s, model.schedule, lambda k=task: k.normal(channels))
+        normal = partial(task.normal, x.shape[-1])
+        state = method.step(state, out, t, s, model.schedule, normal)
         t = s
 
 

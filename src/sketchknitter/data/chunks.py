@@ -23,6 +23,7 @@ from sketchknitter.data.flat import (
     of_block,
     of_rows,
     of_sketches,
+    where,
 )
 from sketchknitter.data.simplified import parse_simplified
 from sketchknitter.geometry import Counts
@@ -232,7 +233,7 @@ def _finish(
     if recipe.max_points and (long := lengths > recipe.max_points).any():
         reason = f"longer than {recipe.max_points} rows"
         bad = [(drawings.places[i], reason) for i in np.flatnonzero(long).tolist()]
-        rows, keep = rows[np.repeat(~long, lengths)], ~long
+        rows, keep = where(rows, np.repeat(~long, lengths)), ~long
         words = [words[i] for i in np.flatnonzero(keep).tolist()]
         lengths, splits = lengths[keep], splits[keep]
     if recipe.clamp and len(rows) and max(rows.max(), -float(rows.min())) > recipe.clamp:

@@ -100,7 +100,13 @@ class Flat:
         origin = lengths[starts_of(self.drawing_strokes)] > 1
         keep = np.ones(len(xy), dtype=bool)
         keep[starts[origin]] = False
-        return rows[keep], self.points - origin
+        return where(rows, keep), self.points - origin
+
+
+def where(rows: NDArray[Any], keep: NDArray[np.bool_]) -> NDArray[Any]:
+    """``rows[keep]`` of a contiguous (M, 3) array, several times faster: each row is one item."""
+    whole = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))
+    return whole[keep[:, None]].view(rows.dtype).reshape(-1, rows.shape[1])
 
 
 def merge_rows(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sketchknitter.data.chunks import Chunk
 from sketchknitter.data.dataset import SPLITS
+from sketchknitter.data.flat import where
 from sketchknitter.errors import UserError
 
 _PIECE = 1 << 20  # rows converted in one go
@@ -108,7 +109,7 @@ class SetWriter:
             if mine.all():
                 split.add(chunk.rows, chunk.lengths, labels)
             elif mine.any():
-                rows = chunk.rows[np.repeat(mine, chunk.lengths)]
+                rows = where(chunk.rows, np.repeat(mine, chunk.lengths))
                 split.add(rows, chunk.lengths[mine], labels[mine])
 
     def finish(self) -> list[str]:

@@ -80,6 +80,24 @@ def test_bootstrap_spread_is_that_of_fresh_samples():
     assert guessed == pytest.approx(fresh, rel=0.35)
 
 
+def test_bootstrap_leaves_out_pairs_of_a_row_with_itself():
+    """Against the sums written out, on few rows, where such pairs are many."""
+    rng = np.random.default_rng(4)
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 3)) + 0.5
+
+    def within(z: np.ndarray, rows: np.ndarray) -> float:
+        pairs = [(i, j) for i in rows for j in rows if i != j]
+        return np.mean([(z[i] @ z[j] / 3 + 1) ** 3 for i, j in pairs])
+
+    draws = []
+    for _ in range(1500):
+        a, b = rng.integers(0, 8, (2, 8))
+        cross = ((x[a] @ y[b].T / 3 + 1) ** 3).mean()
+        draws.append(within(x, a) + within(y, b) - 2 * cross)
+    found = bootstrap_kernel_distance(x, y, draws=4000)
+    assert found == pytest.approx(np.std(draws), rel=0.1)
+
+
 def test_inception_score_by_its_formula_and_on_peaks():
     rng = np.random.default_rng(3)
     p = rng.dirichlet(np.ones(7), size=50)

@@ -20,6 +20,7 @@ def test_living_times_by_hand():
     assert late[:2] == pytest.approx([0.75, 0.25])
     crowd = gs.relative_living_times([(0.0, 4.0)] * 100, 4.0)
     assert crowd.sum() == 0.0  # i < 100
+    assert gs.relative_living_times([(0.0, 4.0)] * 99, 4.0)[99] == 1.0
 
 
 def test_square_of_four_landmarks_is_one_hole_by_hand():

@@ -152,12 +152,10 @@ class Codec:
             labels: names, (B,).
             pen_break: lift where P(lift | not end) exceeds it; None uses the calibrated value.
         """
-        import torch
-
         coordinates = xy.detach().double().cpu().numpy()
         log_p = pen.detach().double().cpu()
         cut = self.pen_break if pen_break is None else pen_break
-        lift = torch.sigmoid(log_p[..., LIFT] - log_p[..., DRAW]).numpy() > cut
+        lift = lift_probability(log_p).numpy() > cut
         if lengths is None:
             ends = (log_p.argmax(dim=-1) == END).numpy()
             ends[:, -1] = True
@@ -192,3 +190,8 @@ class Codec:
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
+
+
+def lift_probability(pen: Tensor) -> Tensor:
+    """P(lift | not end), (...), of log-probabilities of draw, lift, end (..., 3)."""
+    return (pen[..., LIFT] - pen[..., DRAW]).sigmoid()

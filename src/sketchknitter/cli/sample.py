@@ -1,0 +1,223 @@
+"""``sketchknitter sample``: new drawings from a model, in any format we write."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from sketchknitter.cli import shim
+from sketchknitter.cli.process import pick_device
+from sketchknitter.config import Settings
+from sketchknitter.errors import UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from sketchknitter.diffusion.sampler import Frame
+    from sketchknitter.model import Progress, SketchKnitter
+    from sketchknitter.sketch import Sketch
+
+DESCRIPTION = """Draw new sketches; the suffix of -o picks the format: .svg .png .gif .npz .ndjson.
+
+examples:
+  sketchknitter sample cat -n 25 -o cats.svg
+  sketchknitter sample -n 100 --seed 7 --captions -o page.png
+  sketchknitter sample cat -n 4 -o drawing.gif
+  sketchknitter sample cat -n 9 --denoising -o denoising.gif
+  sketchknitter sample airplane -n 5000 --steps 30 --timesteps quadratic -o airplanes.ndjson
+  sketchknitter sample --model-path runs/mine --sampler ddim --eta 1 -o mine.npz
+
+The original scripts' options work in their own spelling: docs/options.md.
+"""
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What to draw, and where to."""
+
+    label: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CLASS")] = None
+    """class to draw; without one all classes in turn"""
+    num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 25
+    """how many sketches"""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "sketches.svg"
+    """file to write"""
+    model_path: str = ""
+    """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
+    seed: int = 0
+    """same seed, same drawings, whatever the batch size"""
+    batch_size: int = 64
+    """sketches denoised together"""
+    captions: bool = False
+    """write the class under each sketch of a page"""
+    animate: bool = False
+    """.svg: show the drawing order (.gif always does)"""
+    denoising: bool = False
+    """.gif or .svg: film the denoising instead"""
+    verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
+    """print the noise levels visited"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 …"""
+    threads: int = 0
+    """processor threads; 0 is torch's choice"""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """All options, in groups."""
+
+    what: SampleOptions = field(default_factory=SampleOptions)
+    how: Settings = field(default_factory=Settings)
+
+
+GROUPS = (SampleOptions, Settings)
+ALL = 0  # steps: every level, which is what ancestral sampling is made for
+
+
+def parse(argv: list[str]) -> Sample:
+    """Options from the command line.
+
+    Raises:
+        UserError: a value is missing or cannot be what it is given for.
+    """
+    words = shim.apply(argv, shim.SAMPLE, shim.flags_of(*GROUPS))
+    options = tyro.cli(
+        Sample,
+        args=words,
+        prog="sketchknitter sample",
+        description=DESCRIPTION,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    asked = any(word.partition("=")[0] == "--steps" for word in words)
+    if options.how.sampler.startswith("ddpm") and not asked:
+        options = replace(options, how=replace(options.how, steps=ALL))
+    return options
+
+
+def run(argv: list[str]) -> None:
+    """Draw as ``argv`` says, write the file and say where it is."""
+    options = parse(argv)
+    what = options.what
+    _check(options)
+    import torch
+
+    from sketchknitter.model import SketchKnitter
+
+    if what.threads:
+        torch.set_num_threads(what.threads)
+    model = SketchKnitter.from_pretrained(what.model_path or None, pick_device(what.device))
+    if options.how.steps == ALL:
+        every = model.config.diffusion.diffusion_steps
+        options = replace(options, how=replace(options.how, steps=every))
+    start = time.perf_counter()
+    watch = Watch(model, options)
+    sketches = _drawn(model, options, watch)
+    if what.denoising:
+        watch.write_film(list(sketches), what.output)
+    else:
+        _write(sketches, what)
+    spent = time.perf_counter() - start
+    watch.tell()
+    named = what.label or f"{min(what.num_samples, len(model.classes))} classes"
+    count = f"{what.num_samples:,} sketch{'es' if what.num_samples > 1 else ''}"
+    print(f"{what.output}: {count} of {named}, {spent / what.num_samples:.3g} s each")
+
+
+def _check(options: Sample) -> None:
+    """What is wrong with the command line, before the model is loaded."""
+    from sketchknitter.io import check_output
+
+    what = options.what
+    check_output(what.output)
+    suffix = Path(what.output).suffix.lower()
+    if what.num_samples < 1:
+        raise UserError(f"-n must be at least 1, not {what.num_samples}")
+    if what.animate and suffix not in (".svg", ".gif"):
+        raise UserError(f"--animate writes .svg or .gif, not {suffix}")
+    if what.denoising and suffix not in (".svg", ".gif"):
+        raise UserError(f"--denoising writes .svg or .gif, not {suffix}")
+    if what.captions and suffix not in (".svg", ".gif", ".png"):
+        raise UserError(f"--captions go on pages (.svg .png .gif); {suffix} keeps the labels")
+    if options.how.eta and options.how.sampler != "ddim":
+        raise UserError("--eta is the noise of DDIM; add --sampler ddim")
+
+
+def _drawn(model: SketchKnitter, options: Sample, watch: Watch) -> Iterator[Sketch]:
+    """The sketches as a stream, behind a progress bar."""
+    from tqdm import tqdm
+
+    what = options.what
+    bar = tqdm(
+        total=what.num_samples,
+        unit="sketch",
+        dynamic_ncols=True,
+        mininterval=0.2 if sys.stderr.isatty() else 30,
+        leave=False,
+    )
+
+    def report(progress: Progress) -> None:
+        batch = min(what.batch_size, progress.total - progress.done)
+        bar.update(progress.done + int(progress.evaluations * batch) - bar.n)
+
+    with bar:
+        yield from model.stream(
+            what.label,
+            what.num_samples,
+            seed=what.seed,
+            batch_size=what.batch_size,
+            settings=options.how,
+            progress=report,
+            watch=watch if what.verbose or what.denoising else None,
+        )
+
+
+def _write(sketches: Iterator[Sketch], what: SampleOptions) -> None:
+    from sketchknitter import io
+
+    suffix = Path(what.output).suffix.lower()
+    pages = {"captions": True} if what.captions else {}
+    if what.animate and suffix == ".svg":
+        pages["animate"] = True
+    io.write(sketches, what.output, **pages)
+
+
+class Watch:
+    """Notes the levels that each sketch visits, and the frames of a film."""
+
+    def __init__(self, model: SketchKnitter, options: Sample) -> None:
+        self.model, self.options = model, options
+        self._levels: defaultdict[int, list[int]] = defaultdict(list)
+        self._frames: defaultdict[int, list[Sketch]] = defaultdict(list)
+
+    def __call__(self, numbers: np.ndarray, frame: Frame) -> None:
+        rows = [int(numbers[row]) for row in frame.rows.tolist()]
+        for number, level in zip(rows, frame.t.tolist(), strict=True):
+            self._levels[number].append(level)
+        if self.options.what.denoising:
+            pen_break = self.options.how.pen_break
+            states = self.model.decode(frame.x_t, frame.denoised.pen, frame.task, pen_break)
+            for number, sketch in zip(rows, states, strict=True):
+                self._frames[number].append(sketch)
+
+    def write_film(self, finished: list[Sketch], path: str) -> None:
+        """Noise, every level, the drawing; a sketch that was finished early waits."""
+        from sketchknitter import io
+
+        films = [[*self._frames[i], sketch] for i, sketch in enumerate(finished)]
+        count = max(map(len, films))
+        frames = [[film[min(k, len(film) - 1)] for film in films] for k in range(count)]
+        io.write_frames(frames, path)
+
+    def tell(self) -> None:
+        """Print which levels were visited, by how many sketches."""
+        if not self.options.what.verbose:
+            return
+        for levels, count in Counter(map(tuple, self._levels.values())).most_common():
+            path = " ".join(map(str, levels))
+            print(f"{count:,} sketches visited {len(levels)} levels: {path}")

@@ -95,9 +95,10 @@ def uniform(steps: int, schedule: Schedule) -> Grid:
 
 
 def linear(steps: int, schedule: Schedule) -> Grid:
-    """The original scripts' ``ddimN``: the smallest stride that gives N levels from 0 (0, 34 … 986).
+    """The original scripts' ``ddimN``: the smallest stride that gives N levels from 0.
 
-    It starts a little below T-1, as the paper's Linear-DDIM row did.
+    N = 30 of T = 1000 gives 0, 34 … 986: it starts a little below T-1, as the paper's Linear-DDIM
+    row did.
     """
     total = schedule.steps
     for stride in range(1, total):
@@ -122,7 +123,7 @@ def geometric(steps: int, schedule: Schedule) -> Grid:
     levels = (
         np.geomspace(0.98 * schedule.steps, 1, steps - 1) if steps > 2 else [schedule.steps - 1]
     )
-    return Grid([*_filled(np.asarray(levels), steps - 1), 0], schedule.steps)
+    return Grid([*_filled(np.asarray(levels), schedule.steps - 1), 0], schedule.steps)
 
 
 def logsnr(steps: int, schedule: Schedule) -> Grid:
@@ -130,7 +131,7 @@ def logsnr(steps: int, schedule: Schedule) -> Grid:
     lam = schedule.half_log_snr(torch.arange(schedule.steps)).numpy()
     wanted = np.linspace(lam[-1], lam[0], steps)
     levels = np.interp(wanted, lam[::-1], np.arange(schedule.steps)[::-1])
-    return Grid(_filled(levels, steps), schedule.steps)
+    return Grid(_filled(levels, schedule.steps - 1), schedule.steps)
 
 
 def marks(steps: int, schedule: Schedule) -> Grid:
@@ -143,12 +144,14 @@ def marks(steps: int, schedule: Schedule) -> Grid:
     return Grid(_rounded(paper * schedule.steps / 1000), schedule.steps)
 
 
-def _filled(levels: np.ndarray, count: int) -> list[int]:
-    """Levels rounded to ``count`` distinct integers, crowding upward where rounding collides."""
+def _filled(levels: np.ndarray, top: int) -> list[int]:
+    """Levels rounded to distinct integers up to ``top``, making room on collisions."""
     out: list[int] = []
     for level in sorted(_rounded(levels)):
         out.append(max(int(level), out[-1] + 1) if out else int(level))
-    return out[:count]
+    for i in reversed(range(len(out))):  # what crowded over the top moves back down
+        out[i] = min(out[i], top - (len(out) - 1 - i))
+    return out
 
 
 POLICIES = {

@@ -55,6 +55,8 @@ def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str
             if KEY not in metadata:
                 raise UserError(f"{path}: a safetensors file, but not one of sketchknitter's")
             header = json.loads(metadata[KEY])
+            if not isinstance(header, dict):
+                raise SafetensorError("its header is no JSON object")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
@@ -113,10 +115,10 @@ class Checkpoint:
         if header.get("kind") != "model" or "lengths" not in tensors:
             raise UserError(f"{path}: holds {header.get('kind', 'something else')}, not a model")
         return cls(
-            config=ModelConfig.from_dict(header["config"]),
+            config=ModelConfig.from_dict(header.get("config", {})),
             weights={k[6:]: v for k, v in tensors.items() if k.startswith("model.")},
             lengths=tensors["lengths"],
-            record=header["record"],
+            record=header.get("record", {}),
             extras={
                 k: v for k, v in tensors.items() if not k.startswith("model.") and k != "lengths"
             },

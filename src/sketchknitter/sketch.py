@@ -20,7 +20,8 @@ def _freeze(stroke: ArrayLike, index: int) -> Array:
     points = np.array(stroke, dtype=np.float64)
     if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
         raise UserError(
-            f"stroke {index} has shape {points.shape}; a stroke is an (n, 2) array of x, y with n >= 1"
+            f"stroke {index} has shape {points.shape}; "
+            "a stroke is an (n, 2) array of x, y with n >= 1"
         )
     if not np.isfinite(points).all():
         bad = int(np.flatnonzero(~np.isfinite(points).all(axis=1))[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,9 @@ def _halve(x: Tensor) -> Tensor:
 class Level(nn.Module):
     """Residual blocks of one resolution, each with optional attention."""
 
-    def __init__(self, inputs: Sequence[int], out: int, embedding: int, heads: int, **block):
+    def __init__(
+        self, inputs: Sequence[int], out: int, embedding: int, heads: int, **block: Any
+    ) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(ResBlock(c, out, embedding, **block) for c in inputs)
         self.attention = nn.ModuleList(Attention(out, heads) for _ in inputs if heads)
@@ -68,7 +71,7 @@ class UNet1d(nn.Module):
     ) -> None:
         super().__init__()
         size = 4 * widths[0]
-        options = {"dropout": dropout, "film": film}
+        options: dict[str, Any] = {"dropout": dropout, "film": film}
         self.embedding = Embedding(size, classes)
         self.first = Conv3(inputs + 10, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()

@@ -1,0 +1,50 @@
+"""Shared by all tests: real drawings, one torch thread, fixed seeds."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)  # two threads on busy cores are slower than one
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real drawings that SKETCHKNITTER_DATA names; the test is skipped without."""
+    place = os.environ.get("SKETCHKNITTER_DATA")
+    if not place:
+        pytest.skip("SKETCHKNITTER_DATA is not set")
+    if not Path(place).is_dir():
+        pytest.fail(f"SKETCHKNITTER_DATA={place} is no folder")
+    return Path(place)
+
+
+@pytest.fixture(scope="session")
+def random_rows() -> Callable[..., list[np.ndarray]]:
+    """``random_rows(count, low, high, seed)``: stroke-3 drawings of whole px, (n, 3) int16."""
+
+    def make(
+        count: int = 8, low: int = 2, high: int = 20, seed: int = 0, lift: float = 0.2
+    ) -> list[np.ndarray]:
+        rng = np.random.default_rng(seed)
+        out = []
+        for n in rng.integers(low, high, count, endpoint=True):
+            steps = rng.normal(0, 12, (n, 2)).round()
+            pens = rng.random(n) < lift
+            pens[-1] = True
+            out.append(np.column_stack([steps, pens]).astype(np.int16))
+        return out
+
+    return make

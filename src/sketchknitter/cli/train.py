@@ -194,10 +194,9 @@ def _set_up(options: Train, device: str, argv: list[str]) -> Run:
     data = data or open_data(options.run.data_dir, classes, progress=False)
     weights = None
     if options.run.model_path:
-        from sketchknitter.checkpoint import Checkpoint
-        from sketchknitter.model import _locate
+        from sketchknitter.model import SketchKnitter
 
-        start = Checkpoint.load(_locate(options.run.model_path))
+        start = SketchKnitter.from_pretrained(options.run.model_path).checkpoint
         _check_fit(options, start.config)
         model, weights = adapted(start, tuple(data.classes))
     else:

@@ -124,9 +124,10 @@ def run(argv: list[str]) -> None:
         _write(sketches, what)
     spent = time.perf_counter() - start
     watch.tell()
-    named = what.label or f"{min(what.num_samples, len(model.classes))} classes"
+    kinds = min(what.num_samples, len(model.classes))
+    named = f" of {what.label or f'{kinds} classes'}" if kinds else ""
     count = f"{what.num_samples:,} sketch{'es' if what.num_samples > 1 else ''}"
-    print(f"{what.output}: {count} of {named}, {spent / what.num_samples:.3g} s each")
+    print(f"{what.output}: {count}{named}, {spent / what.num_samples:.3g} s each")
 
 
 def _check(options: Sample) -> None:

@@ -29,13 +29,14 @@ from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
+from sketchknitter.data.shuffle import RowChange
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.importance import level_sampler
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import stream
 
-NOISE, LEVELS, LABELS, VALID = 11, 12, 13, 14  # what a random stream is for
+NOISE, LEVELS, LABELS, VALID, SCALE = 11, 12, 13, 14, 16  # what a random stream is for
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Ema:
 
 
 class LossScale:
-    """Float16's loss scale: log2 grows a little at each good update, drops by one at an overflow."""
+    """Float16's loss scale: log2 grows a little at a good update, drops by one at an overflow."""
 
     def __init__(self, growth: float) -> None:
         self.growth, self.log2 = growth, 16.0
@@ -124,7 +125,7 @@ def length_counts(split: Split, codec: Codec, classes: int) -> Tensor:
     labels = np.asarray(split.labels)
     known = labels >= 0
     np.add.at(counts, (labels[known].astype(int), lengths[known]), 1)
-    np.add.at(counts, (classes, lengths), 1)
+    np.add.at(counts[classes], lengths, 1)
     return torch.from_numpy(counts)
 
 
@@ -135,7 +136,8 @@ class Trainer:
         data: the prepared set; the test split is never touched.
         model: what to build; scale and classes are filled in from the data.
         optim: how to learn.
-        augment: random changes of training drawings.
+        augment: random changes of training drawings: settings, or any ``(rows, rng) -> rows``
+            such as a shuffle; the scale is then that of changed drawings.
         device: where the model lives.
 
     Everything random is keyed by (seed, iteration, drawing), so weights, averages, optimizer
@@ -148,16 +150,20 @@ class Trainer:
         data: PreparedSet,
         model: ModelConfig,
         optim: OptimConfig,
-        augment: AugmentConfig | None = None,
+        augment: AugmentConfig | RowChange | None = None,
         device: str = "cpu",
         weights: dict[str, Tensor] | None = None,
     ) -> None:
         self.rank, self.world = _place()
         self.data, self.optim, self.device = data, optim, torch.device(device)
         augment = augment or AugmentConfig()
+        change = augment.build() if isinstance(augment, AugmentConfig) else augment
         codec = model.codec
         if weights is None:
-            codec = codec.fitted(data.train.take(np.arange(len(data.train))))
+            rows = data.train.take(np.arange(len(data.train)))
+            if change is augment:  # what it makes of drawings may be of another size
+                rows = [change(r, stream(optim.seed, SCALE, i)) for i, r in enumerate(rows)]
+            codec = codec.fitted(rows)
             model = dataclasses.replace(model, codec=codec, classes=tuple(data.classes))
         elif tuple(data.classes) != model.classes:
             raise UserError(
@@ -171,7 +177,8 @@ class Trainer:
             optim.batch_size,
             len(model.classes),
             seed=optim.seed,
-            augment=augment.build(),
+            augment=change,
+            points=self._points,
             rank=self.rank,
             world=self.world,
         )
@@ -195,6 +202,11 @@ class Trainer:
         self.iteration = 0
         self.seconds = 0.0
         self.fingerprint = data.fingerprint
+
+    @property
+    def _points(self) -> int:
+        """What batches are padded to: all N where the model learns lengths, as when it samples."""
+        return self.model.codec.max_points if self.model.diffusion.length == "learned" else 0
 
     # -- the loop --------------------------------------------------------------------------------
     def run(self, until: int | None = None) -> Iterator[Record]:
@@ -259,8 +271,9 @@ class Trainer:
         label = batch.label.masked_fill(torch.from_numpy(dropped[mine]), len(self.model.classes))
         noise = SketchNoise([stream(o.seed, NOISE, iteration, int(j)) for j in mine])
         width = self.denoiser.state(batch.xy[:1], batch.pen[:1]).shape[-1]
-        lengths = batch.length if self.denoiser.length_given else [batch.xy.shape[1]] * len(batch)
-        eps = noise.normal(lengths, batch.xy.shape[1], width)
+        n = batch.xy.shape[1]
+        lengths = batch.length.tolist() if self.denoiser.length_given else [n] * len(batch)
+        eps = noise.normal(lengths, n, width)
         batch = dataclasses.replace(batch, label=label).to(self.device)
         return (
             batch,
@@ -273,7 +286,8 @@ class Trainer:
         """Unscale, clip, update weights and averages; returns the gradient's norm."""
         parameters = list(self.denoiser.parameters())
         if self.scale is not None:
-            torch._foreach_mul_([p.grad for p in parameters], 1 / self.scale.factor)
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            torch._foreach_mul_(gradients, 1 / self.scale.factor)
         norm = float(nn.utils.clip_grad_norm_(parameters, self.optim.clip))
         finite = math.isfinite(norm)
         if finite:
@@ -330,7 +344,9 @@ class Trainer:
         with self.emas[0].applied(self.denoiser):
             for a in range(0, len(chosen), 64):
                 part = slice(a, a + 64)
-                batch = self.model.codec.encode(split.take(chosen[part]), labels[part])
+                batch = self.model.codec.encode(
+                    split.take(chosen[part]), labels[part], self._points
+                )
                 width = self.denoiser.state(batch.xy[:1], batch.pen[:1]).shape[-1]
                 noise = SketchNoise([stream(1, VALID, int(j)) for j in chosen[part]])
                 n = batch.xy.shape[1]

@@ -9,9 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from sketchknitter.data.augment import Augment
 from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
+from sketchknitter.data.shuffle import RowChange
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import stream
 
@@ -45,6 +45,8 @@ class Loader:
         batch_size: of the whole run; every rank takes its share.
         classes: label index of "no label".
         seed: of order and augmentation.
+        augment: changes each drawing's rows, with a random stream of its own; None leaves them.
+        points: pad every batch to so many model points; 0 pads to its longest drawing.
         rank, world: this process's place; rank r takes drawings r, r + world, … of each batch.
 
     Raises:
@@ -56,8 +58,9 @@ class Loader:
     batch_size: int
     classes: int
     seed: int = 0
-    augment: Augment | None = None
+    augment: RowChange | None = None
     pool: int = 24
+    points: int = 0
     rank: int = 0
     world: int = 1
 
@@ -103,4 +106,4 @@ class Loader:
             ]
         labels = np.asarray(self.data.labels)[chosen].astype(np.int64)
         labels[labels < 0] = self.classes
-        return self.codec.encode(rows, labels)
+        return self.codec.encode(rows, labels, self.points)

@@ -130,12 +130,8 @@ def _marks(low: float, high: float, log: bool) -> list[float]:
     if high - low <= 1:  # within a power of ten there are still round values
         return [v for v in ticks(10**low, 10**high) if v > 0]
     powers = range(math.floor(low), math.ceil(high) + 1)
-    return [
-        m * 10.0**k
-        for k in powers
-        for m in (1, 2, 5)
-        if low - 1e-9 <= math.log10(m) + k <= high + 1e-9
-    ]
+    round_ones = [(m * 10.0**k, math.log10(m) + k) for k in powers for m in (1, 2, 5)]
+    return [value for value, place in round_ones if low - 1e-9 <= place <= high + 1e-9]
 
 
 def _legend(pen: ImageDraw.ImageDraw, font: Font, box: Box, names: Sequence[str]) -> None:

@@ -18,6 +18,7 @@ VERBS = {
     "interpolate": ("interpolate", "the drawings between two drawings"),
     "explain": ("explain", "shortcut: the method's evidence, as a figure"),
     "evaluate": ("evaluate", "FID, KID, IS, precision, recall, Geometry Score, recognition"),
+    "table": ("table", "the results table, every system, one command"),
 }
 
 EXAMPLES = """examples:

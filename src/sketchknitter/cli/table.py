@@ -1,0 +1,149 @@
+"""``sketchknitter table``: the results table, every system, one command."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from sketchknitter.cli.process import pick_device
+from sketchknitter.errors import UserError
+
+if TYPE_CHECKING:
+    from sketchknitter.experiments.declare import Table as Declared
+
+EXAMPLES = """Train, draw and measure every system of a results table; go on where it stopped.
+
+Presets: quick (two cores, about an hour), frontier (quality against steps of one model), paper (the
+published classes at full size; a GPU), sliver (seconds; proves the machinery). A TOML file of your
+own declares another table. Finished parts stay in the folder and are reused as long as nothing they
+depend on changes: a killed run goes on, a new judge only measures again.
+
+examples:
+  sketchknitter table --preset quick --data-dir drawings/
+  sketchknitter table --preset frontier --model-path runs/mine/model.safetensors -o runs/frontier
+  sketchknitter table --preset mine.toml --data-dir prepared --threads 1
+"""
+
+
+@dataclass(frozen=True)
+class Table:
+    __doc__ = EXAMPLES
+
+    preset: str = "quick"
+    """A preset's name, or a TOML file."""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
+    """Folder of results and cache (default: runs/table-PRESET)."""
+    data_dir: tuple[str, ...] = ()
+    """A prepared set, a folder, or drawing files (default: $SKETCHKNITTER_DATA/quickdraw)."""
+    model_path: str = ""
+    """Model that pretrained rows draw with (default: what the preset says)."""
+    judge: str = ""
+    """Another judge's weights."""
+    device: str = "auto"
+    """auto, cpu, cuda …"""
+    threads: int = 0
+    """Processor threads; 0 is torch's choice."""
+
+
+def run(argv: list[str]) -> None:
+    """Parse ``argv``, do what is left to do, write the report."""
+    options = tyro.cli(
+        Table, prog="sketchknitter table", args=argv, config=(tyro.conf.OmitArgPrefixes,)
+    )
+    from sketchknitter.experiments.declare import open_table
+
+    table = open_table(options.preset)
+    table = _with_source(table, options.model_path)
+    places = list(options.data_dir) or _own_data()
+    folder = Path(options.output or f"runs/table-{Path(options.preset).stem}")
+    import torch
+
+    from sketchknitter.data.dataset import open_data
+    from sketchknitter.experiments.runner import Runner
+    from sketchknitter.metrics.features import load_judge
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    data = open_data(places, table.classes or None)
+    with _Bar() as meter:
+        judge, device = load_judge(options.judge or None), pick_device(options.device)
+        results = Runner(table, data, folder, judge, meter, device).run()
+    from sketchknitter.experiments.report import write_all
+
+    paths = write_all(results, folder)
+    print((folder / "results.md").read_text(encoding="utf-8"))
+    print("written: " + ", ".join(map(str, paths)))
+
+
+def _own_data() -> list[str]:
+    place = os.environ.get("SKETCHKNITTER_DATA")
+    if not place:
+        raise UserError("which drawings? --data-dir takes a prepared set, a folder, or files")
+    return [str(Path(place) / "quickdraw")]
+
+
+def _with_source(table: Declared, source: str) -> Declared:
+    import dataclasses
+
+    if not source:
+        return table
+    models = {
+        name: dataclasses.replace(model, options={"source": source})
+        if model.kind == "pretrained"
+        else model
+        for name, model in table.models.items()
+    }
+    if models == table.models:
+        raise UserError("--model-path: no model of this table is given as a file")
+    return dataclasses.replace(table, models=models)
+
+
+class _Bar:
+    """A bar over the whole table, with time left; where nobody watches, a line now and then."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._watched = sys.stderr.isatty()
+        self._quiet = None if self._watched else open(os.devnull, "w")  # noqa: SIM115
+        self._bar = tqdm(
+            total=0,
+            smoothing=0.02,
+            dynamic_ncols=self._watched,
+            file=self._quiet,
+            bar_format="{percentage:3.0f}%|{bar:20}| {elapsed} gone, {remaining} left{postfix}",
+        )
+        self._said = 0.0
+
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self._bar.close()
+        if self._quiet is not None:
+            self._quiet.close()
+
+    def plan(self, total: float, finished: float) -> None:
+        self._bar.reset(total=total)
+        self._bar.initial = self._bar.n = self._bar.last_print_n = finished
+        self._bar.refresh()
+
+    def start(self, what: str) -> None:
+        self._bar.set_postfix_str(what, refresh=self._watched)
+        self._say()
+
+    def tick(self, work: float) -> None:
+        self._bar.update(min(work, max(0.0, self._bar.total - self._bar.n)))
+        if time.monotonic() > self._said + 60:
+            self._say()
+
+    def _say(self) -> None:
+        if not self._watched:
+            self._said = time.monotonic()
+            print(self._bar, file=sys.stderr, flush=True)

@@ -1,0 +1,76 @@
+"""Finished work on disk, each part under a hash of everything it depends on.
+
+A part is a folder ``<what>-<digest>`` with ``key.json`` (what the digest was taken of), whatever
+the work leaves behind, and, written last, ``done.json``: without it the part is unfinished, and its
+worker goes on from what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sketchknitter.errors import UserError
+from sketchknitter.io.records import atomic
+
+
+@dataclass(frozen=True)
+class Part:
+    """One piece of work.
+
+    Attributes:
+        folder: its own.
+        digest: of its key; parts that build on it put this into theirs.
+    """
+
+    folder: Path
+    digest: str
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "done.json").exists()
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What :meth:`finish` was given.
+
+        Raises:
+            UserError: unfinished, or the file is damaged.
+        """
+        path = self.folder / "done.json"
+        try:
+            return json.loads(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: {error}; remove the folder and run again") from None
+
+    def finish(self, record: dict[str, Any]) -> None:
+        """Mark as done; ``record`` is JSON."""
+        with atomic(self.folder / "done.json") as f:
+            f.write(json.dumps(record, indent=1, allow_nan=False).encode())
+
+
+def digest(key: Any) -> str:
+    """16 hex digits of the sha256 of a JSON value, whatever the order of its names."""
+    text = json.dumps(key, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Cache:
+    """All parts of the tables that write to one folder."""
+
+    folder: Path
+
+    def part(self, what: str, key: dict[str, Any]) -> Part:
+        """The part of this key; its folder is made if it is not there."""
+        name = digest([what, key])
+        folder = self.folder / f"{what}-{name}"
+        folder.mkdir(parents=True, exist_ok=True)
+        note = folder / "key.json"
+        if not note.exists():
+            with atomic(note) as f:
+                f.write(json.dumps(key, indent=1, ensure_ascii=False).encode())
+        return Part(folder, name)

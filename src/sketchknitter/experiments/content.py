@@ -1,0 +1,221 @@
+"""What a report says: results turned into headings, tables, sentences, plots and pages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from sketchknitter.experiments import published
+from sketchknitter.experiments.agreement import agreement_blocks, clamp_blocks
+from sketchknitter.experiments.declare import REAL
+from sketchknitter.experiments.document import Block, Bullets, Grid, Heading, Page, Picture, Text
+from sketchknitter.experiments.measuring import ALL, METRICS
+from sketchknitter.experiments.runner import Measured, Results
+from sketchknitter.experiments.summary import cell, mean_and_spread, shown, value
+from sketchknitter.plot import Series, lines
+from sketchknitter.report import number
+
+ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
+BRIEF = ("fid_sketch", "precision", "recall", "geometry_score", "top1")
+TITLES = {"table": "Results", "clamp": "Clamping x_0", "frontier": "Quality against steps"}
+
+
+def blocks(results: Results) -> list[Block]:
+    """The whole report in order."""
+    table = results.table
+    out: list[Block] = [Heading(table.title, 1)]
+    if table.about:
+        out.append(Text(table.about))
+    out.append(Text(_protocol(results)))
+    for group, rows in results.groups.items():
+        out.append(Heading(TITLES.get(group, group)))
+        out += _figures(rows, results.floors[group], results.floors[group].drawings[ALL])
+        out += clamp_blocks(rows)
+        out += _plot(results, rows)
+        out += _paired(results, rows)
+        out += _costs(rows, results)
+        out += _notes(rows)
+        out += _by_fold(rows, results.floors[group], results)
+    if results.omitted:
+        out.append(Heading("Left out"))
+        out.append(Bullets(tuple(f"{name}: {why}" for name, why in results.omitted.items())))
+    out += agreement_blocks(results)
+    out += _curves(results)
+    out.append(Heading("Conditions"))
+    out.append(Bullets(tuple(f"{k}: {v}" for k, v in results.conditions.items())))
+    return out + _pages(results)
+
+
+def _protocol(results: Results) -> str:
+    measure = results.table.measure
+    rows = [r for part in results.groups.values() for r in part]
+    single = [r.row.name for r in rows if len(results.table.seeds(r.row)) == 1]
+    many = f" (one seed: {'; '.join(single)})" if single and measure.seeds > 1 else ""
+    return (
+        f"Every row: N = {measure.drawings} drawings unless its table says otherwise, equally many "
+        f"of each class, against equally many real test drawings. Figures are means over "
+        f"{measure.seeds} sampling seeds ± standard deviation{many}; all rows share their seeds. "
+        "The floor is what two disjoint halves of held-out real drawings (validation and test) "
+        "score at the same N, its spread over ways to halve them: no figure means anything without "
+        "it. `fid_sketch` is a Fréchet distance on our own judge's features and must not be "
+        "compared with a published FID. W is the Wasserstein distance of a stroke statistic."
+    )
+
+
+def _figures(rows: list[Measured], floor: Measured, count: int) -> Iterator[Block]:
+    metrics = shown([*rows, floor])
+    head = (f"N = {count}", *(m.title + ARROWS[m.better] for m in metrics))
+    lines_ = [
+        (f"**{r.row.name}**" if r is floor else r.row.name, *(cell(r, m) for m in metrics))
+        for r in [*rows, floor]
+    ]
+    yield Grid(head, tuple(lines_))
+
+
+def _costs(rows: list[Measured], results: Results) -> Iterator[Block]:
+    made = [r for r in rows if r.row.model != REAL]
+    if not made:
+        return
+    head = (
+        "cost",
+        "seconds a sketch",
+        "processor seconds",
+        "evaluations",
+        "published seconds",
+        "parameters",
+        "updates × batch",
+        "training minutes",
+    )
+    body = []
+    for r in made:
+        theirs, facts = published.seconds(r.row.published), r.facts
+        body.append(
+            (
+                r.row.name,
+                number(r.seconds),
+                number(r.cpu),
+                number(r.evaluations) or "–",
+                f"{theirs:g}" if theirs is not None else "–",
+                f"{facts.parameters:,}" if facts.parameters else "–",
+                f"{facts.updates:,} × {facts.batch_size}" if facts.updates else "–",
+                number(facts.seconds / 60) if facts.seconds else "–",
+            )
+        )
+    yield Grid(head, tuple(body))
+    threads = sorted({r.threads for r in made})
+    yield Text(
+        f"Timed while drawing in batches of {results.table.measure.batch_size} on "
+        f"{' or '.join(map(str, threads))} thread(s), wall-clock beside processor time: where the "
+        "two differ, the machine was busy with other work. Rows of one model share its training."
+    )
+
+
+def _notes(rows: list[Measured]) -> Iterator[Block]:
+    items = tuple(f"{r.row.name}: {r.row.note}" for r in rows if r.row.note)
+    if items:
+        yield Bullets(items)
+
+
+def _by_fold(rows: list[Measured], floor: Measured, results: Results) -> Iterator[Block]:
+    folds = [f for f in floor.figures if f != ALL]
+    if not folds:
+        return
+    listed = "; ".join(
+        f"{fold}: {', '.join(f'{c} {results.points[c]:.0f}' for c in results.folds[fold])}"
+        for fold in folds
+    )
+    yield Heading("By average stroke points", 3)
+    yield Text(
+        f"Classes by the average points of their training drawings ({listed}); Simple < 40, "
+        "Moderate 40 to 100, Complex > 100. N differs by fold, so each has its own floor."
+    )
+    metrics = [m for m in METRICS if m.name in BRIEF[:3]]
+    head = ["fold"]
+    for fold in folds:
+        n = floor.drawings.get(fold, 0)
+        head += [f"{fold} {m.title}{ARROWS[m.better]} (N = {n})" for m in metrics]
+    body = [
+        (r.row.name, *(cell(r, m, fold) for fold in folds for m in metrics)) for r in [*rows, floor]
+    ]
+    yield Grid(tuple(head), tuple(body))
+
+
+def _plot(results: Results, rows: list[Measured]) -> Iterator[Block]:
+    """Quality against a setting, one line for each name the template gives."""
+    if results.table.plot is None:
+        return
+    axis, template = results.table.plot
+    found: dict[str, list[tuple[float, float]]] = {}
+    for r in rows:
+        fid = value(r, "fid_sketch")
+        if fid is not None and axis in r.row.settings:
+            name = template.format(**r.row.settings)
+            found.setdefault(name, []).append((float(r.row.settings[axis]), fid.mean))
+    found = {name: points for name, points in found.items() if len(points) > 2}
+    if not found:
+        return
+    series = [
+        Series(name, [x for x, _ in sorted(points)], [y for _, y in sorted(points)])
+        for name, points in found.items()
+    ]
+    floor = value(results.floors[rows[0].row.group], "fid_sketch")
+    if floor is not None:
+        ends = sorted({x for s in series for x in s.x})
+        series.append(Series("floor", [ends[0], ends[-1]], [floor.mean, floor.mean]))
+    title = f"fid_sketch against {axis}"
+    picture = lines(series, title=title, x_name=axis, log_x=True, log_y=True, size=(900, 560))
+    yield Picture("frontier.png", picture)
+
+
+def _paired(results: Results, rows: list[Measured]) -> Iterator[Block]:
+    """Differences to each row that the table names, seed by seed, and the best at each budget."""
+    for other in (r for r in rows if r.row.name in results.table.compare):
+        yield Heading(f"Against {other.row.name}", 3)
+        yield Text(
+            "Differences of rows that share their seeds, mean ± standard deviation over the seeds "
+            "that both have; negative: nearer to real drawings."
+        )
+        base = other.figures[ALL]["fid_sketch"]
+        lines_ = []
+        for r in rows:
+            if r is not other:
+                pairs = zip(r.figures[ALL]["fid_sketch"], base, strict=False)
+                apart = mean_and_spread([a - b for a, b in pairs])
+                lines_.append((apart.mean, r.row.name, apart.text(), str(apart.seeds)))
+        body = tuple(line[1:] for line in sorted(lines_))
+        yield Grid(("row", "difference in FID (sketch)", "seeds"), body)
+    if results.table.plot is not None:
+        best: dict[int, tuple[float, str]] = {}
+        for r in rows:
+            fid, steps = value(r, "fid_sketch"), r.row.settings.get("steps")
+            if fid is not None and steps is not None:
+                here = (fid.mean, f"S = {steps}: {r.row.name}, {fid.text()}")
+                best[steps] = min(best.get(steps, here), here)
+        yield Text("The lowest FID (sketch) at each budget:")
+        yield Bullets(tuple(best[s][1] for s in sorted(best)))
+
+
+def _curves(results: Results) -> Iterator[Block]:
+    rows = {r.row.model: r for part in results.groups.values() for r in part if r.facts.curves}
+    trained = {m: r.facts.curves for m, r in rows.items()}
+    if not trained:
+        return
+    yield Heading("Learning curves")
+    yield Text(
+        "Mean loss of each point, averaged over 25 updates, and on held-out drawings at each save. "
+        "Losses of different representations and parametrizations are not comparable."
+    )
+    for name, title in (("training", "training loss"), ("held out", "loss on held-out drawings")):
+        series = [Series(model, *c[name]) for model, c in trained.items() if c.get(name, ([],))[0]]
+        if series:
+            picture = lines(series, title=title, x_name="updates", log_y=True)
+            yield Picture(f"{name.replace(' ', '-')}-loss.png", picture)
+
+
+def _pages(results: Results) -> list[Block]:
+    out: list[Block] = [
+        Heading("Drawings"),
+        Text("Drawn at random from the first seed of each row; none was picked."),
+    ]
+    for part in results.groups.values():
+        out += [Page(f"{r.row.name}", r.shown) for r in part if r.shown]
+    return out if len(out) > 2 else []

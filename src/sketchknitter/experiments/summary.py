@@ -1,0 +1,50 @@
+"""Figures over seeds: means, spreads, and how they are printed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sketchknitter.experiments.measuring import ALL, METRICS, Metric
+from sketchknitter.experiments.runner import Measured
+from sketchknitter.report import number
+
+
+@dataclass(frozen=True)
+class Value:
+    """Mean over seeds, standard deviation (None for one seed), and how many there were."""
+
+    mean: float
+    spread: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, scale: float = 1.0) -> str:
+        mean = number(self.mean * scale)
+        return mean if self.spread is None else f"{mean} ± {float(f'{self.spread * scale:.2g}'):g}"
+
+
+def value(row: Measured, metric: str, fold: str = ALL) -> Value | None:
+    """A row's figure; None where it has none."""
+    values = row.figures.get(fold, {}).get(metric)
+    return mean_and_spread(values) if values else None
+
+
+def mean_and_spread(values: list[float]) -> Value:
+    """Of at least one number."""
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return Value(float(np.mean(values)), spread, len(values))
+
+
+def cell(row: Measured, metric: Metric, fold: str = ALL) -> str:
+    """As printed in a table."""
+    found = value(row, metric.name, fold)
+    return "–" if found is None else found.text(metric.scale)
+
+
+def shown(rows: list[Measured]) -> list[Metric]:
+    """Metrics that some row has."""
+    return [m for m in METRICS if any(value(r, m.name) is not None for r in rows)]

@@ -1,0 +1,161 @@
+"""A sliver of everything, end to end: killed midway, gone on with, and the same figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.experiments.declare import open_table
+from sketchknitter.experiments.report import write_all
+from sketchknitter.experiments.runner import Results, Runner, Silent
+from sketchknitter.metrics.features import load_judge
+
+
+class Notes(Silent):
+    """Remembers what was begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.total = self.done = 0.0
+
+    def plan(self, total: float, finished: float) -> None:
+        self.total, self.done = total, finished
+
+    def start(self, what: str) -> None:
+        self.begun.append(what)
+
+    def tick(self, work: float) -> None:
+        self.done += work
+
+
+def go(data: PreparedSet, folder: Path) -> tuple[Results, Notes]:
+    notes = Notes()
+    results = Runner(open_table("sliver"), data, folder, load_judge(), notes).run()
+    write_all(results, folder)
+    return results, notes
+
+
+@pytest.fixture(scope="module")
+def whole(prepared: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, *go(prepared, folder)
+
+
+def killed(data: Path, folder: Path) -> None:
+    """Run the command and kill it in the middle of training the second model."""
+    call = "from sketchknitter.cli import main; main()"
+    words = ["table", "--preset", "sliver", "-o", str(folder), "--data-dir", str(data)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", call, *words], env=environment)
+    try:
+        until = time.monotonic() + 120
+        while time.monotonic() < until and process.poll() is None:
+            models = list(folder.glob("cache/model-*"))
+            half = [m for m in models if (m / "state.safetensors").exists()]
+            half = [m for m in half if not (m / "done.json").exists()]
+            if half and any((m / "done.json").exists() for m in models):
+                break
+            time.sleep(0.002)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def test_killed_midway_it_goes_on_and_says_the_same(
+    whole: tuple, prepared: PreparedSet, tmp_path: Path
+) -> None:
+    killed(prepared.path, tmp_path)
+    done = list(tmp_path.glob("cache/model-*/done.json"))
+    assert len(done) == 1
+    stamp = done[0].stat().st_mtime_ns
+    assert not (tmp_path / "results.csv").exists()
+    _, notes = go(prepared, tmp_path)
+    assert done[0].stat().st_mtime_ns == stamp
+    assert "training paper" not in notes.begun
+    assert "training points" in notes.begun
+    assert (tmp_path / "results.csv").read_bytes() == (whole[0] / "results.csv").read_bytes()
+    for log in tmp_path.glob("cache/model-*/log.jsonl"):
+        seen = [json.loads(line)["iteration"] for line in log.read_text().splitlines()]
+        assert seen == sorted(seen)
+
+
+def test_again_nothing_is_left_to_do(whole: tuple, prepared: PreparedSet) -> None:
+    folder, _, first = whole
+    before = (folder / "results.csv").read_bytes()
+    _, notes = go(prepared, folder)
+    assert notes.begun == []
+    assert notes.done == notes.total > 0
+    assert (folder / "results.csv").read_bytes() == before
+    assert first.done == pytest.approx(first.total, rel=0.35)  # an estimate, and a bar that fills
+
+
+def test_every_row_has_its_figures(whole: tuple) -> None:
+    folder, results, _ = whole
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    fid = {
+        (r["group"], r["row"]): r
+        for r in rows
+        if r["metric"] == "fid_sketch" and r["fold"] == "all"
+    }
+    names = {name for _, name in fid}
+    assert {"Linear-DDIM, S = 5", "Point-Shuffle (all points), S = 5"} <= names
+    assert "real, points shuffled and reconnected" in names
+    assert ("clamp", "S = 5, clamp 1.0") in fid
+    linear = fid["table", "Linear-DDIM, S = 5"]
+    assert (linear["n"], linear["seeds"]) == ("8", "2")
+    assert float(linear["spread"]) > 0
+    assert float(linear["mean"]) > 3 * float(linear["floor"]) > 0
+    assert float(linear["published"]) == pytest.approx((11.9 + 13.3) / 2)
+    assert fid["table", "Quadratic-DDIM, S = 5"]["spread"] == ""
+    assert fid["clamp", "real against real (floor)"]["n"] == "4"
+    assert {r["fold"] for r in rows} == {"all", "Simple", "Moderate"}
+    assert not any("nan" in v.lower() for r in rows for v in (r["mean"], r["spread"], r["floor"]))
+    assert results.floors["table"].drawings == {"all": 8, "Simple": 4, "Moderate": 4}
+    # the clamp changes drawings of one model and one seed
+    assert fid["clamp", "S = 5, clamp none"]["mean"] != fid["clamp", "S = 5, clamp 1.0"]["mean"]
+
+
+def test_the_reports_say_what_a_reader_must_know(whole: tuple) -> None:
+    folder, results, _ = whole
+    text = (folder / "results.md").read_text()
+    page = (folder / "report.html").read_text()
+    for said in (
+        "not comparable with ours in absolute value",
+        "real against real (floor)",
+        "Spearman",
+        "batches of 4 on 1 thread(s)",
+        "What clamping the estimates of x_0 does",
+        "Simple: apple",
+        "one seed: Quadratic-DDIM, S = 5",
+    ):
+        assert said in text
+        assert said in page
+    if results.omitted:
+        assert "## Left out" in text
+    assert page.count("<svg") == 7 - len(results.omitted)  # one page of drawings for each row
+    assert page.count("data:image/png") == 2
+    assert 'src="http' not in page
+    assert "href=" not in page
+    assert len(page) < 2_000_000
+    assert "56,517" in text  # parameters
+    assert "30 × 8" in text  # updates
+    timing = (folder / "timing.csv").read_text().splitlines()
+    assert len(timing) == 7 - len(results.omitted)
+
+
+def test_chunks_are_shared_between_groups(whole: tuple) -> None:
+    """The first four drawings of a row of eight are those of a row of four."""
+    folder, results, _ = whole
+    sizes = [json.loads(p.read_text())["n"] for p in folder.glob("cache/drawings-*/key.json")]
+    # 2 seeds × 2 chunks for two rows or three, 1 seed for another; of the group of four drawings
+    # only the clamped row has anything of its own to draw
+    assert sizes == [4] * (4 + 4 + 2 + 1 + 4 * (not results.omitted))

@@ -25,7 +25,7 @@ bench: $(VENV)/.run
 
 # regenerates every picture and figure that README.md shows
 pictures: $(VENV)/.run
-	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python docs/make_pictures.py $(if $(DATA),--data $(DATA))
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

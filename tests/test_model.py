@@ -154,6 +154,7 @@ def test_a_class_without_training_drawings_gets_any_length() -> None:
 
 
 def test_progress_and_watch(model: SketchKnitter) -> None:
+    steps = Settings().steps
     seen: list[Progress] = []
     rows: list[int] = []
     list(
@@ -165,11 +166,11 @@ def test_progress_and_watch(model: SketchKnitter) -> None:
             watch=lambda numbers, frame: rows.extend(numbers[frame.rows.numpy()].tolist()),
         )
     )
-    assert [p.evaluations for p in seen[:20]] == pytest.approx(np.arange(1, 21) / 20)
+    assert [p.evaluations for p in seen[:steps]] == pytest.approx(np.arange(1, steps + 1) / steps)
     assert {p.total for p in seen} == {5}
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     assert (seen[0].done, seen[-1]) == (0, Progress(5, 1.0, 5))
-    assert Counter(rows) == dict.fromkeys(range(5), 20)
+    assert Counter(rows) == dict.fromkeys(range(5), steps)
 
 
 @pytest.mark.parametrize(

@@ -121,18 +121,19 @@ class AugmentConfig:
 class Settings:
     """How to sample; the defaults are what measured best for the shipped weights."""
 
-    sampler: str = "dpm++"
-    """dpm++ (2M, deterministic), ddim (with --eta), ddpm (ancestral), ddpm-large (with beta)"""
+    sampler: str = "ancestral"
+    """ancestral (DDPM's posterior over the steps visited), dpm++ (2M, deterministic), ddim (with
+    --eta), ddpm (ancestral over all levels), ddpm-large (with beta)"""
     timesteps: str = "uniform"
     """uniform, linear, quadratic, quadratic-ddim, geometric, logsnr, marks, shortcut,
     shortcut-adaptive: which noise levels are visited"""
-    steps: int = 20
+    steps: int = 14
     """budget of network evaluations, guidance not counted"""
     eta: float = 0.0
     """DDIM's noise, 0 … 1"""
     guidance: float = 2.0
     """classifier-free guidance weight; 1 is none"""
-    interval: tuple[float, float] = (0.1, 0.9)
+    interval: tuple[float, float] = (0.35, 0.95)
     """guidance acts between these shares of T"""
     clip: float | None = None
     """clamp estimates of x_0 to ±clip model units; None leaves them alone"""

@@ -237,6 +237,7 @@ class DpmSolver2M:
 
 
 METHODS: dict[str, Callable[[float], Method]] = {
+    "ancestral": lambda eta: Ddpm(),
     "dpm++": lambda eta: DpmSolver2M(),
     "ddim": Ddim,
     "ddpm": lambda eta: Ddpm(),
@@ -245,7 +246,7 @@ METHODS: dict[str, Callable[[float], Method]] = {
 
 
 def method(name: str, eta: float = 0.0) -> Method:
-    """The method called ``name``: dpm++, ddim (with eta), ddpm, ddpm-large."""
+    """The method called ``name``, one of METHODS; ``eta`` is DDIM's."""
     if name not in METHODS:
         raise UserError(f"no sampler {name!r}; one of: {', '.join(METHODS)}")
     return METHODS[name](eta)

@@ -1,0 +1,44 @@
+"""Turn a training run's model into the shipped weights: float16, paths left out of the record.
+
+    python tools/ship.py runs/shipped/model.safetensors [--note "…"]
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from sketchknitter.checkpoint import Checkpoint
+from sketchknitter.model import SHIPPED
+from sketchknitter.run import digest
+
+
+def without_folders(command: str) -> str:
+    """The command with every path cut down to its last name."""
+    return " ".join(Path(w).name if "/" in w else w for w in command.split())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    parser.add_argument("--note", default="", help="what the record should say besides")
+    options = parser.parse_args()
+    checkpoint = Checkpoint.load(options.model)
+    checkpoint.weights = {
+        k: v.to(torch.float16) if v.is_floating_point() else v
+        for k, v in checkpoint.weights.items()
+    }
+    checkpoint.record["command"] = without_folders(checkpoint.record["command"])
+    checkpoint.record["stored"] = "float16"
+    checkpoint.record["sha256"] = digest(checkpoint.weights)
+    if options.note:
+        checkpoint.record["note"] = options.note
+    checkpoint.save(options.out)
+    print(f"{options.out}: {options.out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

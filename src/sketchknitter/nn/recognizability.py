@@ -38,7 +38,10 @@ class Recognizability(nn.Module):
         self.start = nn.Linear(embedding, 2 * hidden)
         self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
         self.head = nn.Sequential(
-            nn.Linear(4 * hidden + embedding, hidden), nn.SiLU(), nn.Linear(hidden, classes)
+            nn.Linear(4 * hidden + embedding, hidden),
+            nn.SiLU(),
+            nn.Dropout(0.2),
+            nn.Linear(hidden, classes),
         )
 
     def forward(

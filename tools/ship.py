@@ -1,6 +1,6 @@
 """Turn a training run's model into the shipped weights: float16, paths left out of the record.
 
-    python tools/ship.py runs/shipped/model.safetensors [--note "…"]
+python tools/ship.py runs/shipped/model.safetensors [--note "…"]
 """
 
 from __future__ import annotations

@@ -31,10 +31,8 @@ EXAMPLES = """examples:
 
 def _usage() -> str:
     lines = [f"  {verb:<12}{what}" for verb, (_, what) in VERBS.items()]
-    return "\n".join(
-        ["usage: sketchknitter VERB …   (sketchknitter VERB --help for its options)", "", *lines]
-        + ["", EXAMPLES]
-    )
+    usage = "usage: sketchknitter VERB …   (sketchknitter VERB --help for its options)"
+    return "\n".join([usage, "", *lines, "", EXAMPLES])
 
 
 def main(argv: list[str] | None = None) -> None:

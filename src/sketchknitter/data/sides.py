@@ -80,8 +80,8 @@ def read_sides(
         )
     elif labels and labels < wanted:
         notes.append(
-            f"compared with the {len(labels)} class(es) that {drawings_name} is labeled with, of the "
-            f"reference's {len(wanted)}"
+            f"compared with the {len(labels)} class(es) that {drawings_name} is labeled with, of"
+            f" the reference's {len(wanted)}"
         )
         wanted = labels
     if wanted != known:

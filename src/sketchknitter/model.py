@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -184,7 +184,7 @@ class SketchKnitter:
         for first in range(0, n, window):
             numbers = np.arange(first, min(n, first + window))
             labels = np.array(
-                [fixed if fixed is not None else self._class(seed, i) for i in numbers]
+                [fixed if fixed is not None else self._class(seed, int(i)) for i in numbers]
             )
             streams = [stream(seed, int(i)) for i in numbers]
             lengths = np.array(
@@ -228,6 +228,33 @@ class SketchKnitter:
             again = partial(sampling.draw, model, method, timesteps)
             drawn = best_of(settings.best_of, drawn, again, task, self.width, self.scorer)
         return self.decode(drawn.x0, drawn.pen, task, settings.pen_break)
+
+    # -- a person's own drawing (see sketchknitter.editing) --------------------------------------
+    def complete(self, sketch: Sketch, n: int = 6, **options: Any) -> list[Sketch]:
+        """Finish an unfinished drawing in ``n`` ways (:func:`editing.complete`)."""
+        from sketchknitter import editing
+
+        return editing.complete(self, sketch, n, **options)
+
+    def heal(self, sketch: Sketch, strength: float = 0.3, **options: Any) -> Sketch:
+        """Redraw a clumsy drawing so that it stays itself (:func:`editing.heal_all`)."""
+        from sketchknitter import editing
+
+        return editing.heal(self, sketch, strength, **options)
+
+    def vary(
+        self, sketch: Sketch, n: int = 6, strength: float = 0.5, **options: Any
+    ) -> list[Sketch]:
+        """Variations of a drawing (:func:`editing.vary`)."""
+        from sketchknitter import editing
+
+        return editing.vary(self, sketch, n, strength, **options)
+
+    def interpolate(self, a: Sketch, b: Sketch, n: int = 9, **options: Any) -> list[Sketch]:
+        """The drawings from ``a`` to ``b``, both included (:func:`editing.interpolate`)."""
+        from sketchknitter import editing
+
+        return editing.interpolate(self, a, b, n, **options)
 
     # -- parts that other modes share ------------------------------------------------------------
     @property

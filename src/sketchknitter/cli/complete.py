@@ -1,0 +1,102 @@
+"""``sketchknitter complete``: a person's unfinished drawing, finished in several ways."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from sketchknitter.cli import edits
+from sketchknitter.editing import Editing
+from sketchknitter.errors import UserError
+
+DESCRIPTION = """Finish an unfinished drawing, n times; what was drawn stays as it is.
+
+Reads any drawing file; the suffix of -o picks the format: .svg .png .npz .ndjson hold all endings
+(a page in .svg and .png), .gif draws them.
+
+examples:
+  sketchknitter complete half.svg -n 6 -o done.svg
+  sketchknitter complete half.svg -n 6 --class face --seed 3 -o done.ndjson
+  sketchknitter complete tail.svg --where start -o whole.svg
+  sketchknitter complete half.svg -n 1 --inside -o poster.svg
+  sketchknitter complete rough.svg --heal 0.2 -o clean.svg
+"""
+
+
+@dataclass(frozen=True)
+class CompleteOptions(edits.Drawing):
+    """What to finish, and how."""
+
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")] = tyro.MISSING
+    """the unfinished drawing"""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 6
+    """how many endings"""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "completed.svg"
+    """file to write"""
+    where: Literal["end", "start", "anywhere"] = "end"
+    """where in the drawing order something is missing"""
+    heal: float = 0.0
+    """redraw what was drawn as well, this strongly, 0 … 1"""
+    inside: bool = False
+    """.svg, with -n 1: add the new strokes to the file as it is, everything else in it stays"""
+    captions: bool = False
+    """write the class under each ending of a page"""
+
+
+@dataclass(frozen=True)
+class Complete:
+    """All options, in groups."""
+
+    what: CompleteOptions = field(default_factory=CompleteOptions)
+    how: Editing = field(default_factory=Editing)
+
+
+def run(argv: list[str]) -> None:
+    """Finish the drawing as ``argv`` says, write the endings and say what they are."""
+    options: Complete = edits.parse(Complete, "complete", DESCRIPTION, argv)
+    what = options.what
+    _check(what)
+    sketch = edits.read(what.file)
+    model = edits.load(what)
+    from sketchknitter import editing
+
+    clock = edits.Clock()
+    total = options.how.steps * -(-what.n // editing.BATCH)
+    with edits.progress(total, "complete") as watch:
+        done = editing.complete(
+            model,
+            sketch,
+            what.n,
+            label=what.label,
+            where=what.where,
+            heal=what.heal,
+            seed=what.seed,
+            watch=watch,
+            **vars(options.how),
+        )
+    if what.inside:
+        old = {s.tobytes() for s in sketch.strokes}
+        new = [s for s in done[0].strokes if s.tobytes() not in old]
+        edits.write_text(edits.into_svg(what.file, new, sketch.extent), what.output)
+    else:
+        edits.write(done, what.output, captions=what.captions)
+    apart = f", on average {editing.spread_of(done):.1%} of their size apart" if what.n > 1 else ""
+    print(
+        f"finished {edits.class_note(what.label, done[0].label)}: {what.n} ending"
+        f"{'s' * (what.n > 1)}{apart}, {clock}; {what.output}"
+    )
+
+
+def _check(what: CompleteOptions) -> None:
+    from sketchknitter import io
+
+    io.check_output(what.output)
+    if what.n < 1:
+        raise UserError(f"-n must be at least 1, not {what.n}")
+    if what.inside and (what.n != 1 or what.heal or Path(what.output).suffix.lower() != ".svg"):
+        raise UserError(
+            "--inside writes one .svg: give -n 1, no --heal, and an -o that ends in .svg"
+        )

@@ -1,0 +1,178 @@
+"""What the verbs that take a person's own drawing have in common."""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from sketchknitter.errors import UserError
+
+if TYPE_CHECKING:
+    from sketchknitter.diffusion.sampler import Frame
+    from sketchknitter.model import SketchKnitter
+    from sketchknitter.sketch import Sketch
+
+NOT_NAMED = "guess"
+MANY_POINTS = 1000  # above which a person is told that the model sees a simplified copy
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Options of every verb that starts from a drawing."""
+
+    label: Annotated[str, tyro.conf.arg(name="class", metavar="CLASS")] = NOT_NAMED
+    """what it is or shall become; "guess" (the file's own word, or the likeliest) or "none" """
+    seed: int = 0
+    """same seed, same result"""
+    model_path: str = ""
+    """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 …"""
+    threads: int = 0
+    """processor threads; 0 is torch's choice"""
+
+
+def load(options: Drawing) -> SketchKnitter:
+    """The model asked for."""
+    import torch
+
+    from sketchknitter.cli.process import pick_device
+    from sketchknitter.model import SketchKnitter
+
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return SketchKnitter.from_pretrained(options.model_path or None, pick_device(options.device))
+
+
+def read(path: str) -> Sketch:
+    """The drawing of a file, refused before any model is loaded when nothing can be made of it.
+
+    Raises:
+        UserError: it cannot be read, or is empty or a dot.
+    """
+    from sketchknitter import io
+    from sketchknitter.fitting import check
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sketch = io.read_one(path)
+    for warning in caught:
+        print(f"note: {warning.message}", file=sys.stderr)
+    check(sketch, path)
+    if sketch.num_points > MANY_POINTS:
+        print(
+            f"note: {path} has {sketch.num_points} points; the model sees a simplified copy",
+            file=sys.stderr,
+        )
+    return sketch
+
+
+def write(sketches: Sequence[Sketch], path: str, **options: Any) -> None:
+    """Write results; in ndjson and npz with all the digits that kept strokes need."""
+    from sketchknitter import io
+
+    suffix = Path(path).suffix.lower()
+    if suffix == ".ndjson":
+        options = {"decimals": digits(sketches)}
+    elif suffix == ".svg":
+        # one drawing keeps its coordinates; a page has cells of its own
+        options |= {"decimals": digits(sketches)} if len(sketches) == 1 else {}
+    elif suffix == ".npz":
+        options = {}
+    io.write(sketches, path, **options)
+
+
+def write_text(text: str, path: str) -> None:
+    """A text file, whole or not at all."""
+    from sketchknitter.io.records import atomic
+
+    with atomic(path) as f:
+        f.write(text.encode())
+
+
+def digits(sketches: Sequence[Sketch]) -> int:
+    """Decimals that keep a thousandth of a px, and a millionth of a small drawing."""
+    import math
+
+    extent = max(s.extent for s in sketches)
+    return int(min(15, max(4, 6 - math.floor(math.log10(extent)))))
+
+
+@contextmanager
+def progress(total: int, what: str) -> Iterator[Callable[[Frame], None]]:
+    """A callback for ``watch`` that moves a bar on stderr; silent where nobody looks."""
+    from tqdm import tqdm
+
+    with tqdm(total=total, desc=what, leave=False, disable=not sys.stderr.isatty()) as bar:
+
+        def step(frame: Frame) -> None:
+            bar.update(1)
+
+        yield step
+
+
+class Clock:
+    """Seconds since it was made, for the last line on stdout."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+
+    def __str__(self) -> str:
+        return f"{time.perf_counter() - self.start:.1f} s"
+
+
+def class_note(asked: str, found: str | None) -> str:
+    """What the drawing was taken for, in words."""
+    if found is None:
+        return "without a class"
+    return f"as {found}" + (" (guessed; --class names another)" if asked == NOT_NAMED else "")
+
+
+def into_svg(source: str, new: Sequence[Any], extent: float, color: str = "black") -> str:
+    """The text of an SVG file with strokes (n, 2) added on top, everything else as it was.
+
+    Args:
+        source: a file that our reader has accepted; the strokes are in the px it reads.
+        extent: the drawing's longer side, px; lines are a hundredth as wide.
+
+    Raises:
+        UserError: the file is no SVG, or does not end in </svg>.
+    """
+    import svgelements
+
+    from sketchknitter.io.svg_write import stroke_svg
+
+    text = Path(source).read_text(encoding="utf-8-sig")
+    end = text.rfind("</")
+    if Path(source).suffix.lower() != ".svg" or end < 0 or "svg" not in text[end:]:
+        raise UserError(f"{source}: --inside needs an .svg file that ends in </svg>")
+    view = ""
+    if 'data-units="px"' not in text:
+        # what is read are px of the viewport; the file counts in units of its viewBox
+        viewbox = svgelements.SVG.parse(source, ppi=96).viewbox_transform
+        m = ~svgelements.Matrix(viewbox)
+        view = f' transform="matrix({m.a:g},{m.b:g},{m.c:g},{m.d:g},{m.e:g},{m.f:g})"'
+    width = 0.01 * extent
+    style = 'fill="none" stroke-linecap="round" stroke-linejoin="round"'
+    body = "".join(stroke_svg(s, 6) for s in new)
+    group = f'<g {style} stroke="{color}" stroke-width="{width:g}"{view}>{body}</g>\n'
+    return text[:end] + group + text[end:]
+
+
+def parse(kind: type, verb: str, description: str, argv: list[str]) -> Any:
+    """Options of a verb from the command line."""
+    return tyro.cli(
+        kind,
+        args=argv,
+        prog=f"sketchknitter {verb}",
+        description=description,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )

@@ -1,0 +1,67 @@
+"""``sketchknitter interpolate``: the way from one drawing to another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from sketchknitter.cli import edits
+from sketchknitter.editing import Editing
+
+DESCRIPTION = """The drawings between two drawings, both included.
+
+examples:
+  sketchknitter interpolate a.svg b.svg -n 9 -o between.svg
+  sketchknitter interpolate cat.svg pig.svg -n 24 -o morph.gif
+"""
+
+
+@dataclass(frozen=True)
+class InterpolateOptions(edits.Drawing):
+    """From where to where."""
+
+    first: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FIRST")] = tyro.MISSING
+    """the drawing to start from"""
+    second: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SECOND")] = tyro.MISSING
+    """the drawing to end with"""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 9
+    """how many drawings, both ends included"""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "between.svg"
+    """file to write"""
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """All options, in groups."""
+
+    what: InterpolateOptions = field(default_factory=InterpolateOptions)
+    how: Editing = field(default_factory=Editing)
+
+
+def run(argv: list[str]) -> None:
+    """Draw the way between two drawings and write it."""
+    options: Interpolate = edits.parse(Interpolate, "interpolate", DESCRIPTION, argv)
+    what = options.what
+    from sketchknitter import io
+
+    io.check_output(what.output)
+    first, second = edits.read(what.first), edits.read(what.second)
+    model = edits.load(what)
+    from sketchknitter import editing
+
+    clock = edits.Clock()
+    with edits.progress(options.how.steps, "interpolate") as watch:
+        path = editing.interpolate(
+            model,
+            first,
+            second,
+            what.n,
+            label=what.label,
+            seed=what.seed,
+            watch=watch,
+            **vars(options.how),
+        )
+    edits.write(path, what.output)
+    print(f"{len(path)} drawings from {what.first} to {what.second}, {clock}; {what.output}")

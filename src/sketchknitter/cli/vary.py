@@ -1,0 +1,72 @@
+"""``sketchknitter vary``: variations of one drawing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from sketchknitter.cli import edits
+from sketchknitter.editing import Editing
+
+DESCRIPTION = """Variations of one drawing.
+
+examples:
+  sketchknitter vary cat.svg -n 9 -o cats.svg
+  sketchknitter vary cat.svg --strength 0.8 --class pig -o pigs.svg
+"""
+
+
+@dataclass(frozen=True)
+class VaryOptions(edits.Drawing):
+    """What to vary, and how far."""
+
+    file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")] = tyro.MISSING
+    """the drawing"""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 6
+    """how many variations"""
+    strength: float = 0.5
+    """0 (the drawing itself) … 1 (hardly bound to it)"""
+    output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "variations.svg"
+    """file to write"""
+    captions: bool = False
+    """write the class under each variation of a page"""
+
+
+@dataclass(frozen=True)
+class Vary:
+    """All options, in groups."""
+
+    what: VaryOptions = field(default_factory=VaryOptions)
+    how: Editing = field(default_factory=lambda: Editing(perceptual=0.0))
+
+
+def run(argv: list[str]) -> None:
+    """Vary the drawing as ``argv`` says and write the variations."""
+    options: Vary = edits.parse(Vary, "vary", DESCRIPTION, argv)
+    what = options.what
+    from sketchknitter import io
+
+    io.check_output(what.output)
+    sketch = edits.read(what.file)
+    model = edits.load(what)
+    from sketchknitter import editing
+
+    clock = edits.Clock()
+    with edits.progress(options.how.steps, "vary") as watch:
+        new = editing.vary(
+            model,
+            sketch,
+            what.n,
+            what.strength,
+            label=what.label,
+            seed=what.seed,
+            watch=watch,
+            **vars(options.how),
+        )
+    edits.write(new, what.output, captions=what.captions)
+    print(
+        f"varied {edits.class_note(what.label, new[0].label)}: {len(new)} drawings, on average"
+        f" {editing.spread_of(new):.1%} of their size apart, {clock}; {what.output}"
+    )

@@ -1,0 +1,166 @@
+import json
+
+import numpy as np
+import pytest
+
+from sketchknitter import editing, guessing, io
+from sketchknitter.cli import main
+from sketchknitter.sketch import Sketch
+from tiny_model import half, tiny
+
+FAST = ("--steps", "3", "--resamples", "0", "--perceptual", "0")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    tiny().checkpoint.save(path)
+    return str(path)
+
+
+@pytest.fixture(autouse=True)
+def no_guide(monkeypatch):
+    monkeypatch.setattr(guessing, "guide", lambda: None)
+    monkeypatch.setattr(editing, "guide", lambda: None)
+
+
+@pytest.fixture
+def drawing(tmp_path):
+    """A foreign SVG whose units are not its px, with other content."""
+    path = tmp_path / "half.svg"
+    points = " ".join(f"{x:.3f},{y:.3f}" for x, y in half().strokes[0])
+    path.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" width="600" height="300" viewBox="0 0 300 150">'
+        f'<text x="3" y="9">my poster</text><polyline points="{points}" stroke="red" fill="none"/>'
+        '<path d="M0,60 L80,90 L90,40" stroke="black" fill="none"/></svg>'
+    )
+    return path
+
+
+def fails(argv: list[str], capsys) -> str:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ")
+    assert "\n" not in error
+    return error
+
+
+def test_complete_writes_endings_in_the_inputs_coordinates(weights, drawing, tmp_path, capsys):
+    out = tmp_path / "done.ndjson"
+    options = ["-n", "6", "--class", "box", "--seed", "3", "--model-path", weights, *FAST]
+    main(["complete", str(drawing), *options, "-o", str(out)])
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    assert len(lines) == 6
+    assert {line["word"] for line in lines} == {"box"}
+    before = Sketch.open(drawing)
+    assert before.extent > 390  # CSS px: twice the units of the viewBox
+    for line in lines:
+        for stroke in before.strokes:
+            gaps = [
+                np.abs(np.array(s).T - stroke).max()
+                for s in line["drawing"]
+                if np.array(s).T.shape == stroke.shape
+            ]
+            assert min(gaps) <= 1e-3
+    said = capsys.readouterr().out
+    assert "as box" in said
+    assert "% of their size apart" in said
+    again = tmp_path / "again.ndjson"
+    main(["complete", str(drawing), *options, "-o", str(again)])
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_complete_names_the_class_it_guessed(weights, drawing, tmp_path, capsys):
+    out = tmp_path / "done.svg"
+    main(["complete", str(drawing), "-n", "2", "-o", str(out), "--model-path", weights, *FAST])
+    assert "(guessed; --class names another)" in capsys.readouterr().out
+    assert out.read_text().startswith("<svg")
+
+
+def test_complete_inside_keeps_the_rest_of_the_file(weights, drawing, tmp_path):
+    out = tmp_path / "poster.svg"
+    options = ["--class", "none", "--model-path", weights, *FAST]
+    main(["complete", str(drawing), "-n", "1", "--inside", "-o", str(out), *options])
+    main(["complete", str(drawing), "-n", "1", "-o", str(tmp_path / "one.ndjson"), *options])
+    text, old = out.read_text(), drawing.read_text()
+    assert text.startswith(old.removesuffix("</svg>"))
+    assert "my poster" in text
+    inside, alone = Sketch.open(out), Sketch.open(tmp_path / "one.ndjson")
+    assert len(inside) == len(alone) > 2
+    assert np.allclose(inside.points, alone.points, atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("empty.svg", '<svg xmlns="http://www.w3.org/2000/svg"></svg>', "no line"),
+        (
+            "dot.svg",
+            '<svg xmlns="http://www.w3.org/2000/svg"><path d="M5,5h0" stroke="black"/></svg>',
+            "dot",
+        ),
+        ("empty.ndjson", "", "empty"),
+        ("huge.ndjson", '{"drawing":[[[0,1e308],[0,-1e308]],[[-1e308,0],[0,1]]]}', "large"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["complete", "heal", "vary"])
+def test_nothing_to_go_on_is_one_line_and_no_file(
+    weights, tmp_path, capsys, verb, name, content, word
+):
+    path, out = tmp_path / name, tmp_path / "out.svg"
+    path.write_text(content)
+    argv = [verb, str(path), "-o", str(out), "--model-path", weights]
+    error = fails(argv, capsys)
+    assert name in error
+    assert word in error
+    assert not out.exists()
+
+
+def test_two_drawings_in_a_file_take_the_first_and_say_so(weights, tmp_path, capsys):
+    path, out = tmp_path / "two.ndjson", tmp_path / "out.ndjson"
+    io.write([half(), half(2.0)], path)
+    argv = ["complete", str(path), "-n", "1", "-o", str(out), "--model-path", weights, *FAST]
+    main([*argv, "--class", "none"])
+    assert "more than one drawing" in capsys.readouterr().err
+    assert np.allclose(Sketch.open(out).strokes[0], Sketch.open(path).strokes[0], atol=1e-3)
+
+
+def test_wrong_options_are_refused_before_any_work(weights, drawing, tmp_path, capsys):
+    out = ["-o", str(tmp_path / "x.svg"), "--model-path", weights]
+    assert "no class" in fails(["complete", str(drawing), "--class", "zebra", *out], capsys)
+    assert "-n 1" in fails(["complete", str(drawing), "--inside", *out], capsys)
+    assert "0,2" in fails(["heal", str(drawing), "--keep", "a", *out], capsys)
+    assert "no stroke 9" in fails(["heal", str(drawing), "--keep", "9", *out], capsys)
+    assert "strength" in fails(["heal", str(drawing), "--strength", "2", *out], capsys)
+    assert not list(tmp_path.glob("x.*"))
+
+
+def test_heal_at_strength_zero_gives_the_drawing_back(weights, drawing, tmp_path):
+    out = tmp_path / "same.svg"
+    main(["heal", str(drawing), "--strength", "0", "-o", str(out), "--model-path", weights])
+    assert np.allclose(Sketch.open(out).points, Sketch.open(drawing).points, atol=1e-3)
+
+
+def test_heal_keeps_locked_strokes(weights, drawing, tmp_path, capsys):
+    out = tmp_path / "ok.ndjson"
+    options = ["--strength", ".4", "--keep", "1", "--class", "cup", "--model-path", weights]
+    main(["heal", str(drawing), *options, "-o", str(out), *FAST])
+    kept = Sketch.open(drawing).strokes[1]
+    assert any(s.shape == kept.shape and np.allclose(s, kept) for s in Sketch.open(out).strokes)
+    assert "as cup" in capsys.readouterr().out
+
+
+def test_vary_and_interpolate_write_what_was_asked(weights, drawing, tmp_path):
+    out = tmp_path / "three.ndjson"
+    main(["vary", str(drawing), "-n", "3", "-o", str(out), "--model-path", weights, *FAST])
+    assert len(list(io.read(out))) == 3
+    other = tmp_path / "other.ndjson"
+    io.write([half(3.0, (50, 50))], other)
+    path = tmp_path / "path.ndjson"
+    argv = ["interpolate", str(drawing), str(other), "-n", "4", "-o", str(path)]
+    main([*argv, "--class", "none", "--model-path", weights, *FAST])
+    between = list(io.read(path))
+    assert len(between) == 4
+    assert np.allclose(between[0].points, Sketch.open(drawing).points, atol=1e-3)

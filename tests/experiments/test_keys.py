@@ -36,10 +36,10 @@ def keys(prepared: PreparedSet, judge: Judge, tmp_path: Path) -> Callable[..., l
         row = table.rows[0]
         count = table.drawings(row)
         return [
-            runner.training(row.model).digest,
-            runner.drawing(row, 0)[0].digest,
-            runner.measurement(row, 0, count).digest,
-            runner.measurement(None, 0, count).digest,
+            runner.parts.training(row.model).digest,
+            runner.parts.drawing(row, 0)[0].digest,
+            runner.parts.measurement(row, 0, count).digest,
+            runner.parts.measurement(None, 0, count).digest,
         ]
 
     return make

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
@@ -29,7 +29,7 @@ class Drawings(Protocol):
 
     def __len__(self) -> int: ...
 
-    def take(self, indices: Sequence[int]) -> list[np.ndarray]: ...
+    def take(self, indices: ArrayLike) -> list[np.ndarray]: ...
 
 
 @dataclass(frozen=True)

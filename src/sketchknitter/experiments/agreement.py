@@ -10,7 +10,7 @@ from sketchknitter.experiments import published
 from sketchknitter.experiments.document import Block, Bullets, Grid, Heading, Text
 from sketchknitter.experiments.measuring import ALL, METRICS, Metric
 from sketchknitter.experiments.order import Agreement, Disagreement, compare
-from sketchknitter.experiments.runner import Measured, Results
+from sketchknitter.experiments.results import Measured, Results
 from sketchknitter.experiments.summary import Value, cell, value
 from sketchknitter.report import number
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,21 @@ class Part:
     Attributes:
         folder: its own.
         digest: of its key; parts that build on it put this into theirs.
+        key: everything it depends on, as JSON.
     """
 
     folder: Path
     digest: str
+    key: dict[str, Any] = field(default_factory=dict, compare=False)
+
+    def begin(self) -> Path:
+        """Make the folder, with the key in it, if it is not there; returns it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        note = self.folder / "key.json"
+        if not note.exists():
+            with atomic(note) as f:
+                f.write(json.dumps(self.key, indent=1, ensure_ascii=False).encode())
+        return self.folder
 
     @property
     def done(self) -> bool:
@@ -48,6 +59,7 @@ class Part:
 
     def finish(self, record: dict[str, Any]) -> None:
         """Mark as done; ``record`` is JSON."""
+        self.begin()
         with atomic(self.folder / "done.json") as f:
             f.write(json.dumps(record, indent=1, allow_nan=False).encode())
 
@@ -65,12 +77,6 @@ class Cache:
     folder: Path
 
     def part(self, what: str, key: dict[str, Any]) -> Part:
-        """The part of this key; its folder is made if it is not there."""
+        """The part of this key, begun or not."""
         name = digest([what, key])
-        folder = self.folder / f"{what}-{name}"
-        folder.mkdir(parents=True, exist_ok=True)
-        note = folder / "key.json"
-        if not note.exists():
-            with atomic(note) as f:
-                f.write(json.dumps(key, indent=1, ensure_ascii=False).encode())
-        return Part(folder, name)
+        return Part(self.folder / f"{what}-{name}", name, key)

@@ -9,7 +9,7 @@ from sketchknitter.experiments.agreement import agreement_blocks, clamp_blocks
 from sketchknitter.experiments.declare import REAL
 from sketchknitter.experiments.document import Block, Bullets, Grid, Heading, Page, Picture, Text
 from sketchknitter.experiments.measuring import ALL, METRICS
-from sketchknitter.experiments.runner import Measured, Results
+from sketchknitter.experiments.results import Measured, Results
 from sketchknitter.experiments.summary import cell, mean_and_spread, shown, value
 from sketchknitter.plot import Series, lines
 from sketchknitter.report import number
@@ -83,7 +83,8 @@ def _costs(rows: list[Measured], results: Results) -> Iterator[Block]:
         "published seconds",
         "parameters",
         "updates × batch",
-        "training minutes",
+        "training, minutes",
+        "processor minutes",
     )
     body = []
     for r in made:
@@ -98,6 +99,7 @@ def _costs(rows: list[Measured], results: Results) -> Iterator[Block]:
                 f"{facts.parameters:,}" if facts.parameters else "–",
                 f"{facts.updates:,} × {facts.batch_size}" if facts.updates else "–",
                 number(facts.seconds / 60) if facts.seconds else "–",
+                number(facts.cpu / 60) if facts.cpu else "–",
             )
         )
     yield Grid(head, tuple(body))
@@ -105,7 +107,8 @@ def _costs(rows: list[Measured], results: Results) -> Iterator[Block]:
     yield Text(
         f"Timed while drawing in batches of {results.table.measure.batch_size} on "
         f"{' or '.join(map(str, threads))} thread(s), wall-clock beside processor time: where the "
-        "two differ, the machine was busy with other work. Rows of one model share its training."
+        "two differ, the machine was busy with other work, and processor time is the one to "
+        "believe. Rows of one model share its training."
     )
 
 

@@ -27,7 +27,7 @@ class Facts:
     Attributes:
         parameters: how many numbers were learned.
         updates, batch_size: of training.
-        seconds: wall-clock of training.
+        seconds, cpu: wall-clock and processor seconds of training.
         threads: of training.
         curves: name to (updates, losses).
     """
@@ -36,6 +36,7 @@ class Facts:
     updates: int = 0
     batch_size: int = 0
     seconds: float = 0.0
+    cpu: float = 0.0
     threads: int = 0
     curves: dict[str, tuple[list[float], list[float]]] = field(default_factory=dict)
 

@@ -3,87 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import shutil
-from contextlib import contextmanager
-from dataclasses import dataclass
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from sketchknitter.checkpoint import Checkpoint
-from sketchknitter.config import (
-    AugmentConfig,
-    BackboneConfig,
-    DiffusionConfig,
-    ModelConfig,
-    OptimConfig,
-    Settings,
-    StageConfig,
-)
-from sketchknitter.data.codec import Codec
-from sketchknitter.data.dataset import SPLITS, PreparedSet, Split
-from sketchknitter.data.shuffle import SHUFFLES, Chain, RowChange
+from sketchknitter.config import StageConfig
+from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion.sampler import Frame
+from sketchknitter.diffusion.schedule import Schedule
+from sketchknitter.diffusion.shortcut import Calibration, static
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.declare import record
 from sketchknitter.experiments.kinds import Drawn, Facts, Tick
-from sketchknitter.model import Generator, Progress, SketchKnitter, _locate, make_settings
+from sketchknitter.experiments.probe import Probe, file_hash
+from sketchknitter.experiments.recipes import drawing_settings, recipe, shuffled
+from sketchknitter.model import Generator, Progress, SketchKnitter, _locate
 from sketchknitter.run import LOG, MODEL, STATE, Run, within
-from sketchknitter.seeds import stream
-from sketchknitter.train import Trainer
+from sketchknitter.train import Record, Trainer
 
 BACKWARD = 3.0  # an update costs about three evaluations of each of its drawings
-SAVES, BETWEEN = 8, 25  # saves of each training, and updates between two at least
-SHUFFLE, PROBE = 61, 62  # what a random stream is for
-SHORT = 12  # evaluations that a behavior probe takes at most
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The options of ``kind = "sketchknitter"``."""
-
-    model: ModelConfig
-    optim: OptimConfig
-    change: AugmentConfig | RowChange
-    shuffle: RowChange | None
-
-
-def recipe(options: dict[str, Any], where: str = "options") -> Recipe:
-    """Tables network, diffusion, codec, optim, augment and the name of a shuffle, as records.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    groups: dict[str, type] = {
-        "network": BackboneConfig,
-        "diffusion": DiffusionConfig,
-        "codec": Codec,
-        "optim": OptimConfig,
-        "augment": AugmentConfig,
-    }
-    if unknown := sorted(set(options) - {*groups, "shuffle"}):
-        raise UserError(
-            f"{where}: unknown name {unknown[0]!r}; one of: {', '.join(groups)}, shuffle"
-        )
-    made = {k: record(kind, options.get(k, {}), f"{where}.{k}") for k, kind in groups.items()}
-    name = options.get("shuffle")
-    if name is not None and name not in SHUFFLES:
-        raise UserError(f"{where}: no shuffle {name!r}; one of: {', '.join(SHUFFLES)}")
-    shuffle = SHUFFLES[name] if name is not None else None
-    change: AugmentConfig | RowChange = made["augment"]
-    if shuffle is not None:
-        after = made["augment"].build()
-        change = Chain((shuffle, after)) if after is not None else shuffle
-    model = ModelConfig(made["network"], made["diffusion"], made["codec"])
-    return Recipe(model, made["optim"], change, shuffle)
+SAVES, BETWEEN = 8, 25  # full saves of each training, and updates between two at least
+MINUTE = 60.0  # between brief saves: what a kill can lose
 
 
 class Knitter:
     """``kind = "sketchknitter"``: a model trained for the table."""
+
+    def __init__(self) -> None:
+        self.probe = Probe()
 
     def check(self, options: dict[str, Any], where: str) -> None:
         recipe(options, where)
@@ -93,7 +45,7 @@ class Knitter:
         return BACKWARD * optim.iterations * optim.batch_size
 
     def drawing_work(self, settings: dict[str, Any]) -> float:
-        made = make_settings(_values(settings))
+        made = drawing_settings(settings)
         return made.steps * made.best_of * (1.0 if made.guidance == 1 else 1.8)
 
     def train(
@@ -119,12 +71,24 @@ class Knitter:
             record={"parameters": size},
         )
         each = BACKWARD * made.optim.batch_size
+        clock = _Clock()
         if (folder / STATE).exists():
             run.resume()
             tick(each * trainer.iteration)
         else:
             (folder / LOG).unlink(missing_ok=True)
-        run.go(report=lambda record: tick(each))
+
+        saved = time.monotonic()
+
+        def report(update: Record) -> None:
+            nonlocal saved
+            tick(each)
+            run.record["processor_seconds"] = clock.lap() * update.iteration
+            if time.monotonic() > saved + MINUTE:
+                run.save(brief=True)
+                saved = time.monotonic()
+
+        run.go(report=report)
 
     def facts(self, folder: Path) -> Facts:
         made = Checkpoint.load(folder / MODEL).record
@@ -133,6 +97,7 @@ class Knitter:
             made.get("updates", 0),
             made.get("batch_size", 0),
             made.get("seconds", 0.0),
+            made.get("processor_seconds", 0.0),
             made.get("threads", 0),
             curves(folder / LOG),
         )
@@ -164,7 +129,7 @@ class Knitter:
             nonlocal evaluated
             evaluated += len(frame.rows)
 
-        made = make_settings(_values(settings))
+        made = drawing_settings(settings)
         drawn = generator.stream(
             None,
             n,
@@ -177,14 +142,10 @@ class Knitter:
         return Drawn(list(drawn), evaluated / n)
 
     def behavior(self, options: dict[str, Any], settings: dict[str, Any] | None) -> Any:
-        """Losses of two updates of a tiny model of this recipe, or what it then draws."""
-        with _one_thread():
-            trainer = _tiny(recipe(options))
-            losses = [[r.loss, r.grad_norm, r.lr] for r in trainer.run(until=2)]
-            if settings is None:
-                rates = [trainer.learning_rate(i) for i in (0, 10, 1000)]
-                return _rounded([*losses, rates])
-            return _drawn(SketchKnitter(trainer.checkpoint()), settings)
+        """What a tiny model of this recipe learns in two updates, or what it then draws."""
+        if settings is None:
+            return self.probe.training(options)
+        return self.probe.drawing(options, settings)
 
 
 class Scored(Knitter):
@@ -220,13 +181,12 @@ class Scored(Knitter):
         if settings is None:
             from sketchknitter.nn import recognizer
 
-            return [1, _hash(recognizer.GUIDE_WEIGHTS)]
-        with _one_thread():
-            plain = {k: v for k, v in settings.items() if k not in ("timesteps", "encourage")}
-            return _drawn(SketchKnitter(_tiny(recipe({})).checkpoint()), plain)
+            return [1, file_hash(recognizer.GUIDE_WEIGHTS)]
+        plain = {k: v for k, v in settings.items() if k not in ("timesteps", "encourage")}
+        return [self.probe.drawing({}, plain), _shortcut_levels()]
 
 
-class Pretrained(Knitter):
+class Pretrained(Scored):
     """``kind = "pretrained"``: a model file, or the shipped weights."""
 
     def check(self, options: dict[str, Any], where: str) -> None:
@@ -254,14 +214,31 @@ class Pretrained(Knitter):
 
     def behavior(self, options: dict[str, Any], settings: dict[str, Any] | None) -> Any:
         if settings is None:
-            return _hash(_locate(options.get("source") or None))
-        return Scored().behavior({}, settings)
+            return file_hash(_locate(options.get("source") or None))
+        return super().behavior({}, settings)
 
 
-# -- parts ---------------------------------------------------------------------------------------
-def _values(settings: dict[str, Any]) -> dict[str, object]:
-    """Settings as TOML has them: lists stand for tuples."""
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+def _shortcut_levels() -> list[int]:
+    """Levels of the static shortcut for a made-up calibration."""
+    made_up = Calibration((0, 300, 999), (0.9, 0.5, 0.1), (0.05, 0.4, 0.8))
+    return list(static(8, Schedule("linear", 1000), made_up).levels)
+
+
+class _Clock:
+    """Processor time of a typical lap, whatever some laps did besides (saving, say)."""
+
+    def __init__(self) -> None:
+        self._last, self._typical = time.process_time(), 0.0
+        self._laps: list[float] = []
+
+    def lap(self) -> float:
+        """Ends a lap; the median of all, brought up to date now and then."""
+        now = time.process_time()
+        self._laps.append(now - self._last)
+        self._last = now
+        if len(self._laps) % BETWEEN in (0, 1):
+            self._typical = float(np.median(self._laps))
+        return round(self._typical, 5)
 
 
 def curves(path: Path) -> dict[str, tuple[list[float], list[float]]]:
@@ -276,77 +253,3 @@ def curves(path: Path) -> dict[str, tuple[list[float], list[float]]]:
                     out[name][0].append(entry["iteration"])
                     out[name][1].append(entry[key])
     return out
-
-
-def shuffled(split: Split, change: RowChange) -> Split:
-    """A split whose drawings were changed, once and for all."""
-    rows = [change(split.rows(i), stream(0, SHUFFLE, i)) for i in range(len(split))]
-    ends = np.cumsum([len(r) for r in rows], dtype=np.int64)
-    starts = ends - np.array([len(r) for r in rows], dtype=np.int64)
-    flat = np.concatenate(rows) if rows else np.zeros((0, 3))
-    return Split(
-        split.name, flat.astype(np.float32), starts, ends, np.asarray(split.labels), split.classes
-    )
-
-
-# -- what the code does, in a few numbers --------------------------------------------------------
-@contextmanager
-def _one_thread() -> Any:
-    """One torch thread, for sums that come out alike however many there are otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _tiny(made: Recipe) -> Trainer:
-    """A trainer of the same recipe with a small network, on eight random drawings."""
-    network = made.model.network
-    if network.backbone != "official":
-        network = dataclasses.replace(network, widths=(16, 24), attention_levels=(1,), num_heads=2)
-    optim = dataclasses.replace(made.optim, batch_size=4, microbatch=-1)
-    model = dataclasses.replace(made.model, network=network)
-    return Trainer(_toys(), model, optim, made.change)
-
-
-def _toys() -> PreparedSet:
-    rows = []
-    for i in range(8):
-        rng = stream(0, PROBE, i)
-        n = int(rng.integers(5, 20))
-        rows.append(np.column_stack([rng.normal(0, 9, (n, 2)).round(), rng.random(n) < 0.2]))
-    ends = np.cumsum([len(r) for r in rows], dtype=np.int64)
-    starts = ends - np.array([len(r) for r in rows], dtype=np.int64)
-    flat, labels = np.concatenate(rows).astype(np.float32), np.array([0, 1] * 4, dtype=np.int16)
-    names = ("a", "b")
-    parts = {s: Split(s, flat, starts, ends, labels, names) for s in SPLITS}
-    return PreparedSet(Path(), **parts, classes=names, fingerprint="toys", info={})
-
-
-def _drawn(model: SketchKnitter, settings: dict[str, Any]) -> Any:
-    """Sizes of three drawings, at few steps."""
-    made = make_settings(_values(settings))
-    if made.steps > SHORT and made.timesteps == "uniform":
-        made = dataclasses.replace(made, steps=SHORT)
-    if made.steps > 3 * SHORT or made.timesteps.startswith("shortcut"):
-        made = dataclasses.replace(made, steps=SHORT, timesteps="uniform")
-    sketches = list(model.stream(None, 3, seed=0, batch_size=2, settings=made))
-    return [[len(s), s.num_points, *_rounded([s.ink_length, s.extent])] for s in sketches]
-
-
-def _rounded(values: Any) -> Any:
-    if isinstance(values, list):
-        return [_rounded(v) for v in values]
-    return float(f"{values:.5g}")
-
-
-def _hash(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"no {path.name} here ({error.strerror})") from None
-
-
-__all__ = ["Knitter", "Pretrained", "Scored", "Settings", "curves", "recipe", "shuffled"]

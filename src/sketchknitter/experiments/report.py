@@ -10,7 +10,7 @@ from sketchknitter.experiments import published
 from sketchknitter.experiments.content import blocks
 from sketchknitter.experiments.document import Picture, as_png, to_html, to_markdown
 from sketchknitter.experiments.measuring import ALL
-from sketchknitter.experiments.runner import Results
+from sketchknitter.experiments.results import Results
 from sketchknitter.experiments.summary import value
 from sketchknitter.io.records import atomic
 
@@ -59,13 +59,15 @@ def to_timing(results: Results) -> str:
     out = StringIO()
     writer = csv.writer(out, lineterminator="\n")
     head = ("group", "row", "seconds", "processor_seconds", "threads", "batch_size", "parameters")
-    writer.writerow((*head, "updates", "training_batch_size", "training_seconds"))
+    writer.writerow(
+        (*head, "updates", "training_batch_size", "training_seconds", "training_processor_seconds")
+    )
     for group, rows in results.groups.items():
         for r in rows:
             if r.seconds is not None:
                 numbers = (_digits(r.seconds), _digits(r.cpu), r.threads)
                 f = r.facts
-                facts = (f.parameters, f.updates, f.batch_size, _digits(f.seconds))
+                facts = (f.parameters, f.updates, f.batch_size, _digits(f.seconds), _digits(f.cpu))
                 batch = results.table.measure.batch_size
                 writer.writerow((group, r.row.name, *numbers, batch, *facts))
     return out.getvalue()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sketchknitter.experiments.measuring import ALL, METRICS, Metric
-from sketchknitter.experiments.runner import Measured
+from sketchknitter.experiments.results import Measured
 from sketchknitter.report import number
 
 

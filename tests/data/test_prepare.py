@@ -310,7 +310,7 @@ def test_an_older_set_is_replaced_or_kept_whole(tmp_path: Path, drawings: Path) 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, drawings: Path) -> None:
     big = tmp_path / "big.ndjson"
-    big.write_bytes(drawings.read_bytes() * 300)
+    big.write_bytes(drawings.read_bytes() * 2000)  # seconds of work, to be interrupted
     code = (
         "from sketchknitter.cli import main;"
         f"main(['data', 'prepare', {str(big)!r}, '-o', {str(tmp_path / 'out')!r},"

@@ -18,6 +18,7 @@ VERBS = {
     "interpolate": ("interpolate", "the drawings between two drawings"),
     "explain": ("explain", "shortcut: the method's evidence, as a figure"),
     "evaluate": ("evaluate", "FID, KID, IS, precision, recall, Geometry Score, recognition"),
+    "evaluate-condition": ("evaluate_condition", "healing and completion, measured"),
     "table": ("table", "the results table, every system, one command"),
 }
 
@@ -30,7 +31,7 @@ EXAMPLES = """examples:
 
 
 def _usage() -> str:
-    lines = [f"  {verb:<12}{what}" for verb, (_, what) in VERBS.items()]
+    lines = [f"  {verb:<20}{what}" for verb, (_, what) in VERBS.items()]
     usage = "usage: sketchknitter VERB …   (sketchknitter VERB --help for its options)"
     return "\n".join([usage, "", *lines, "", EXAMPLES])
 

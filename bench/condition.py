@@ -1,0 +1,70 @@
+"""Seconds of a completion, and what guidance costs.
+
+    python bench/condition.py [MODEL] [--json FILE]
+
+Completion: 6 endings, 30 steps, of a half drawing with a given class, after start-up, pilot run
+included. Guidance: seconds for one step of healing with anchors, leaning and perceptual guidance
+against a plain step, in turns, so the ratio holds on a busy machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", help="weights; default: the shipped ones")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    from sketchknitter import editing
+    from sketchknitter.model import SketchKnitter
+    from sketchknitter.sketch import Sketch
+
+    model = SketchKnitter.from_pretrained(options.model)
+    label = "face" if "face" in model.classes else model.classes[0]
+    turn = np.linspace(0, 6.1, 40)
+    half = Sketch([np.column_stack([np.cos(turn), np.sin(turn)]), [[-0.3, -0.3], [-0.25, -0.2]]])
+    whole = Sketch([*half.strokes, [[-0.4, 0.4], [0, 0.6], [0.4, 0.4]]])
+
+    def complete() -> None:
+        editing.complete(model, half, 6, label=label, steps=30)
+
+    def heal(**settings: float | bool) -> None:
+        editing.heal_all(model, [whole] * 6, 0.5, label=label, **settings)  # type: ignore[arg-type]
+
+    def plain() -> None:
+        heal(anchor=False, perceptual=0.0, lean=False)
+
+    complete()  # start-up: caches, allocations
+    times: dict[str, list[float]] = {"completion": [], "plain": [], "guided": []}
+    for _ in range(options.rounds):
+        times["completion"].append(seconds(complete))
+        times["plain"].append(seconds(plain))
+        times["guided"].append(seconds(heal))
+    best = {name: min(values) for name, values in times.items()}
+    figures = {
+        "completion of 6, 30 steps, s": best["completion"],
+        "guided step / plain step": best["guided"] / best["plain"],
+    }
+    for name, value in figures.items():
+        print(f"{name:<32}{value:8.2f}")
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__":
+    main()

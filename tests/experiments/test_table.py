@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.experiments.declare import open_table
+from sketchknitter.experiments.declare import open_table, read_table
 from sketchknitter.experiments.report import write_all
 from sketchknitter.experiments.results import Results
 from sketchknitter.experiments.runner import Runner, Silent
 from sketchknitter.metrics.features import load_judge
+from sketchknitter.report import number
 
 
 class Notes(Silent):
@@ -161,3 +162,48 @@ def test_chunks_are_shared_between_groups(whole: tuple) -> None:
     # 2 seeds × 2 chunks for one row, 1 seed for two or three others; of the group of four
     # drawings only the clamped row has anything of its own to draw
     assert sizes == [4] * (4 + 2 + 2 + 1 + 2 * (not results.omitted))
+
+
+def test_one_model_against_steps(whole: tuple, prepared: PreparedSet, tmp_path: Path) -> None:
+    """What the frontier does: a model given as a file, crossed rows, a plot, paired differences."""
+    source = next(p for p in whole[0].glob("cache/model-*") if _name(p) == "paper")
+    content = {
+        "measure": {"drawings": 8, "seeds": 2, "geometry_repeats": 0, "copies": False},
+        "plot": ["steps", "{sampler}"],
+        "compare": ["ddim 4"],
+        "models": {"given": {"kind": "pretrained", "source": str(source / "model.safetensors")}},
+        "cross": [
+            {
+                "name": "{sampler} {steps}",
+                "group": "frontier",
+                "model": "given",
+                "settings": {"guidance": 1.0},
+                "axes": {"sampler": ["ddim"], "steps": [2, 3, 4]},
+            },
+            {
+                "name": "{timesteps}",
+                "group": "frontier",
+                "model": "given",
+                "optional": True,
+                "settings": {"sampler": "ddim", "steps": 4, "guidance": 1.0},
+                "axes": {"timesteps": ["shortcut"]},
+            },
+        ],
+    }
+    results = Runner(read_table(content, "t"), prepared, tmp_path, load_judge()).run()
+    rows = {r.row.name: r for r in results.groups["frontier"]}
+    assert {n: r.evaluations for n, r in rows.items()} == {"ddim 2": 2, "ddim 3": 3, "ddim 4": 4}
+    assert rows["ddim 2"].facts.parameters == 56_517
+    assert "no recognizability network" in results.omitted["shortcut"]
+    names = {p.name for p in write_all(results, tmp_path)}
+    assert "frontier.png" in names
+    text = (tmp_path / "results.md").read_text()
+    assert "### Against ddim 4" in text
+    base, low = (rows[n].figures["all"]["fid_sketch"] for n in ("ddim 4", "ddim 2"))
+    apart = sum(a - b for a, b in zip(low, base, strict=True)) / 2
+    assert f"| ddim 2 | {number(apart)} ±" in text
+    assert "- S = 3: ddim 3" in text
+
+
+def _name(part: Path) -> str:
+    return json.loads((part / "done.json").read_text())["model"]

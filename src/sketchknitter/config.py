@@ -149,11 +149,11 @@ class Settings:
 class StageConfig:
     """The recognizability stage."""
 
-    drawings: int = 1536
+    drawings: int = 6144
     """drawings noised forward, one level each"""
     trajectories: int = 192
     """drawings made by the reverse process, --levels moments each"""
-    levels: int = 24
+    levels: int = 16
     """moments looked at on each trajectory"""
     updates: int = 500
     """training updates of each network"""

@@ -30,7 +30,7 @@ Pictures = NDArray[np.uint8]
 Epoch = tuple[Pictures, NDArray[np.int64], NDArray[np.float32]]  # pictures, labels, damage
 
 
-SCRIBBLES = 0.08  # of the judge's training pictures, beside the drawings
+SCRIBBLES = 0.2  # of the judge's training pictures, beside the drawings
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def distort(
 
 
 def scribbles(sketches: Sequence[Sketch], count: int, rng: np.random.Generator) -> list[Sketch]:
-    """``count`` scribbles that show nothing, five kinds by turns.
+    """``count`` scribbles that show nothing; the i-th is of kind i mod 5.
 
-    Random walks; random points; a drawing's points in random order; a drawing jittered by a tenth
+    A random walk; random points; a drawing's points in random order; a drawing jittered by a tenth
     to a third of its size; a drawing whose strokes, three at least, are scattered.
     """
     out: list[Sketch] = []
@@ -96,9 +96,9 @@ def scribbles(sketches: Sequence[Sketch], count: int, rng: np.random.Generator) 
         points, size = sketch.points, sketch.extent
         cuts = np.cumsum([len(stroke) for stroke in sketch.strokes])[:-1]
         if kind < 2:
-            cuts = np.flatnonzero(rng.random(len(points) - 1) < rng.uniform(0, 0.3)) + 1
-            points = rng.normal(size=points.shape) if kind == 0 else rng.random(points.shape)
-            points = points.cumsum(0) if kind == 0 else points
+            points = _walk(rng) if kind == 0 else rng.random(points.shape)
+            lifts = rng.choice((0.0, 0.1, 0.2, 0.5)) * rng.uniform(0.5, 1.2)
+            cuts = np.flatnonzero(rng.random(len(points) - 1) < lifts) + 1
         elif kind == 2:
             points = rng.permutation(points)
         elif kind == 3:
@@ -108,6 +108,18 @@ def scribbles(sketches: Sequence[Sketch], count: int, rng: np.random.Generator) 
             strokes = [stroke + rng.normal(0, 0.35 * size, 2) for stroke in strokes]
         out.append(Sketch(strokes))
     return out
+
+
+def _walk(rng: np.random.Generator) -> NDArray[np.float64]:
+    """10 to 100 points whose steps are Gaussian, uniform, whole numbers, or of heavy tails."""
+    shape = (int(rng.integers(10, 101)), 2)
+    steps = (
+        rng.normal(size=shape),
+        rng.uniform(-1, 1, shape),
+        rng.integers(-5, 6, shape).astype(np.float64),
+        rng.standard_t(3, shape),
+    )
+    return steps[rng.integers(4)].cumsum(axis=0)
 
 
 def fit(
@@ -195,20 +207,35 @@ def fit(
 
 
 def train_judge(
-    data: str | os.PathLike[str], out: str | os.PathLike[str], seconds: float = 1200, seed: int = 1
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    seconds: float = 1200,
+    seed: int = 1,
+    start: str | os.PathLike[str] | None = None,
+    lr: float = 3e-3,
 ) -> dict[str, Any]:
     """Train the judge on ``data`` (a folder or file we read) and write it to ``out``.
+
+    Args:
+        start: a judge to go on from; its classes must be those of ``data``.
 
     Returns:
         The record that the file's header carries; ``test_top1`` is among it.
     """
-    from sketchknitter.metrics.features import Judge, as_ink, in_channels_last
+    from sketchknitter.metrics.features import Judge, as_ink, in_channels_last, load_judge
     from sketchknitter.raster import render_batch
 
     sets = _Sets.open(data)
     law = Distortion(damaged=0.3)
     torch.manual_seed(seed)
     network = in_channels_last(Judge(sets.classes))
+    before: dict[str, Any] = {}
+    if start is not None:
+        earlier = load_judge(start)
+        if earlier.classes != network.classes:
+            raise UserError(f"{start}: a judge of other classes than {data}")
+        network.load_state_dict(earlier.state_dict())
+        before = {"start": earlier.record}
     cross_entropy = nn.CrossEntropyLoss(label_smoothing=0.05)
 
     def render(sketches: Sequence[Sketch]) -> Pictures:
@@ -223,7 +250,7 @@ def train_judge(
     def epochs() -> Iterator[Epoch]:
         rng = np.random.default_rng([seed, 1])
         count = round(SCRIBBLES * len(sets.train))
-        labels = np.append(sets.numbers(sets.train), np.full(count, len(sets.classes)))
+        labels = np.append(sets.numbers(sets.train), len(sets.classes) + np.arange(count) % 5)
         while True:
             drawn, damage = distort(sets.train, law, rng)
             pictures = render([*drawn, *scribbles(sets.train, count, rng)])
@@ -241,8 +268,13 @@ def train_judge(
         lambda net: top1(net, seen, sets.numbers(sets.valid)),
         seconds,
         seed,
+        lr,
     )
-    record |= {"test_top1": round(top1(best, unseen, sets.numbers(sets.test)), 4), **sets.record()}
+    record |= {
+        "test_top1": round(top1(best, unseen, sets.numbers(sets.test)), 4),
+        **sets.record(),
+        **before,
+    }
     best.save(out, record | {"distortion": asdict(law)})  # type: ignore[operator]
     return record
 
@@ -366,10 +398,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", required=True, help="where the .safetensors file goes")
     parser.add_argument("--seconds", type=float, help="processor time (judge 1200, guide 600)")
     parser.add_argument("--seed", type=int, help="default: judge 1, guide 2")
+    parser.add_argument("--start", help="a judge to go on from (judge only)")
+    parser.add_argument("--lr", type=float, help="highest learning rate (judge only)")
     options = vars(parser.parse_args(argv))
     train = {"judge": train_judge, "guide": train_guide}[options.pop("which")]
+    options = {name: value for name, value in options.items() if value is not None}
+    if train is train_guide and (strange := {"start", "lr"} & set(options)):
+        parser.error(f"--{min(strange)} is for the judge")
     try:
-        record = train(**{k: v for k, v in options.items() if v is not None})
+        record = train(**options)
     except UserError as error:
         sys.exit(f"error: {error}")
     print(f"top-1 on test {record['test_top1']:.2%}, on valid {record['valid_top1']:.2%}")

@@ -26,6 +26,7 @@ from sketchknitter.sketch import Sketch
 JUDGE_FORMAT = "sketchknitter-judge/1"
 JUDGE_WEIGHTS = Path(__file__).parent.parent / "weights" / "judge.safetensors"
 BATCH = 256
+SCRIBBLE_KINDS = 5  # of drawings that show nothing, each a class of its own beside the classes
 
 Array = NDArray[np.float64]
 
@@ -76,9 +77,9 @@ class Judge(nn.Module):
     """A plain CNN of about 0.5 M parameters on 64 px pictures by the one renderer.
 
     A mere classifier makes a poor judge: it grows blind to ragged lines, and places noise in the
-    middle of all classes, where precision takes it for real. So this one learned two things more: a
-    further class of scribbles that show nothing, and how far the points of its training drawings
-    had been jittered and how many pen lifts added.
+    middle of all classes, where precision takes it for real. So this one learned two things more:
+    five kinds of scribbles that show nothing, and how far the points of its training drawings had
+    been jittered and how many pen lifts added.
 
     Args:
         classes: class names in the order of the logits.
@@ -99,7 +100,7 @@ class Judge(nn.Module):
         super().__init__()
         self.classes, self.size, self.width = tuple(classes), size, width
         self.features = features
-        self.identity = "untrained"
+        self.identity, self.record = "untrained", dict[str, Any]()
         self.trunk = nn.Sequential(
             *_stage(1, 16, stride=2),
             *_stage(16, 32),
@@ -114,13 +115,15 @@ class Judge(nn.Module):
             nn.Flatten(),
             nn.Linear(192, features),
         )
-        self.head = nn.Sequential(nn.ReLU(), nn.Dropout(0.2), nn.Linear(features, len(classes) + 1))
+        self.head = nn.Sequential(
+            nn.ReLU(), nn.Dropout(0.2), nn.Linear(features, len(classes) + SCRIBBLE_KINDS)
+        )
         self.damage = nn.Sequential(nn.ReLU(), nn.Linear(features, 2))
 
     def forward(self, ink: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, size, size) in [0, 1], ink = 1, to features (B, D) and logits (B, C + 1).
+        """(B, 1, size, size) in [0, 1], ink = 1, to features (B, D) and logits (B, C + 5).
 
-        The last logit is that of scribbles.
+        The last five are of the kinds of scribbles.
         """
         vectors = self.trunk(ink)
         return vectors, self.head(vectors)
@@ -134,8 +137,9 @@ class Judge(nn.Module):
                 ink = as_ink(pictures[start : start + BATCH])
                 vector, logits = self(ink)
                 vectors.append(vector.double().numpy())
-                probabilities.append(logits[:, :-1].double().softmax(-1).numpy())
-                scribble.append(logits.double().softmax(-1)[:, -1].numpy())
+                known = len(self.classes)
+                probabilities.append(logits[:, :known].double().softmax(-1).numpy())
+                scribble.append(logits.double().softmax(-1)[:, known:].sum(-1).numpy())
         return Features(
             np.concatenate(vectors or [np.zeros((0, self.features))]),
             np.concatenate(probabilities or [np.zeros((0, len(self.classes)))]),
@@ -187,6 +191,7 @@ def load_judge(path: str | os.PathLike[str] | None = None) -> Judge:
     """The shipped judge, or one from ``path``; in evaluation mode, float32, frozen.
 
     Its ``identity`` is the SHA-256 of the file (first 12 digits): figures of two judges never mix.
+    Its ``record`` says how it was trained.
 
     Raises:
         UserError: the file is missing, or is no judge.
@@ -213,5 +218,5 @@ def load_judge(path: str | os.PathLike[str] | None = None) -> Judge:
         )
     except RuntimeError:
         raise UserError(f"{file}: its weights do not fit its header; it is damaged") from None
-    judge.identity = identity
+    judge.identity, judge.record = identity, header["record"]
     return in_channels_last(judge.eval().requires_grad_(False))

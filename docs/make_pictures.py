@@ -43,7 +43,7 @@ def pictures() -> None:
 
 
 def figures(data: Path) -> None:
-    """Measure the shipped weights against the test split; writes docs/results/shipped.{json,md}."""
+    """Measure the shipped weights against the test split; writes docs/results/shipped.json."""
     results = DOCS / "results"
     results.mkdir(exist_ok=True)
     drawn = ROOT / "runs" / "shipped.ndjson"
@@ -52,9 +52,8 @@ def figures(data: Path) -> None:
 
     count = PER_CLASS * len(SketchKnitter.from_pretrained().classes)
     run("sample", "-n", str(count), "--seed", "0", "-o", str(drawn))
-    for suffix in ("json", "md"):
-        target = str(results / f"shipped.{suffix}")
-        run("evaluate", str(drawn), "--against", str(data), "--split", "test", "-o", target)
+    target = str(results / "shipped.json")
+    run("evaluate", str(drawn), "--against", str(data), "--split", "test", "-o", target)
 
 
 def table() -> str:

@@ -127,11 +127,11 @@ class Settings:
     timesteps: str = "uniform"
     """uniform, linear, quadratic, quadratic-ddim, geometric, logsnr, marks, shortcut,
     shortcut-adaptive: which noise levels are visited"""
-    steps: int = 14
+    steps: int = 12
     """budget of network evaluations, guidance not counted"""
     eta: float = 0.0
     """DDIM's noise, 0 … 1"""
-    guidance: float = 2.0
+    guidance: float = 3.0
     """classifier-free guidance weight; 1 is none"""
     interval: tuple[float, float] = (0.35, 0.95)
     """guidance acts between these shares of T"""

@@ -44,7 +44,7 @@ class Codec:
     """
 
     representation: RepresentationName = "leaky"
-    leak: float = 0.8
+    leak: float = 0.5
     max_rows: int = 96
     scale: float = 1.0
     pen_break: float = 0.5

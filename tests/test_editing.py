@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from sketchknitter import editing, guessing
+from sketchknitter.data.dataset import open_data
 from sketchknitter.errors import UserError
 from sketchknitter.fitting import Plan, emitted, outline
-from sketchknitter.model import SketchKnitter
+from sketchknitter.model import SHIPPED, SketchKnitter
 from sketchknitter.sketch import Sketch
 from tiny_model import CLASSES, half, tiny
 
@@ -239,3 +240,21 @@ def test_inversion_finds_the_noise_that_draws_the_drawing(model):
 def test_settings_are_replaced_not_shared():
     assert editing.settings_of({"steps": 9}).steps == 9
     assert replace(editing.Editing(), steps=9) == editing.settings_of({"steps": 9})
+
+
+# -- with the shipped weights --------------------------------------------------------------------
+@pytest.mark.skipif(not SHIPPED.exists(), reason="no shipped weights yet")
+def test_healing_moves_real_drawings_the_farther_the_stronger(data_dir):
+    model = SketchKnitter.from_pretrained()
+    files = [data_dir / "quickdraw" / f"{name}.npz" for name in ("apple", "cat", "crab")]
+    test = open_data([str(f) for f in files]).test
+    picks = np.random.default_rng(0).choice(len(test), 50, replace=False)
+    sketches = [test.sketch(int(i)) for i in picks]
+    moved = []
+    for strength in (0.0, 0.1, 0.3, 0.6):
+        healed = editing.heal_all(model, sketches, strength, steps=8, perceptual=0.0)
+        pairs = zip(sketches, healed, strict=True)
+        moved.append(float(np.mean([editing.spread_of([a, b]) for a, b in pairs])))
+    assert moved[0] == 0
+    assert moved == sorted(moved)
+    assert moved[1] < 0.04

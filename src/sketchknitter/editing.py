@@ -62,8 +62,8 @@ Watch = Callable[[sampling.Frame], None]
 class Editing:
     """How an edit is sampled."""
 
-    sampler: str = "ddim"
-    """dpm++, ddim (with ``eta``), ddpm"""
+    sampler: str = "ddpm"
+    """ddpm (fresh noise lets old and new settle together), ddim (with ``eta``), dpm++"""
     timesteps: str = "uniform"
     """which noise levels are visited: uniform, quadratic, geometric, logsnr …"""
     steps: int = 30

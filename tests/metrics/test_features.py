@@ -1,0 +1,136 @@
+import json
+import os
+
+import numpy as np
+import pytest
+from real_drawings import CLASSES, drop_strokes, jitter, lift_pens, quickdraw, shuffle_points
+from safetensors import safe_open
+
+from sketchknitter import Sketch, UserError
+from sketchknitter.metrics.features import JUDGE_WEIGHTS, Features, Judge, load_judge
+from sketchknitter.metrics.fid import frechet_distance, kernel_distance
+from sketchknitter.metrics.precision_recall import precision_and_recall
+from sketchknitter.metrics.recognition import recognize
+
+
+@pytest.fixture(scope="module")
+def judge() -> Judge:
+    return load_judge()
+
+
+@pytest.fixture(scope="module")
+def seen(judge, real) -> Features:
+    return judge.embed(real)
+
+
+def test_shipped_judge_is_small_and_says_how_it_was_made():
+    assert JUDGE_WEIGHTS.stat().st_size < 2.5e6
+    with safe_open(JUDGE_WEIGHTS, "pt") as archive:
+        header = json.loads(archive.metadata()["sketchknitter"])
+    assert header["record"]["test_top1"] >= 0.95
+    assert header["record"]["drawings"] == 17234
+    assert len(header["classes"]) == 31
+
+
+def test_shipped_judge_recognizes_the_whole_test_split(judge):
+    drawings = quickdraw("test", 1000, judge.classes)
+    assert len(drawings) == 2160
+    labels = [s.label or "" for s in drawings]
+    top = recognize(judge.embed(drawings).probabilities, labels, judge.classes).top
+    assert top[1] >= 0.95
+    assert top[5] >= 0.99
+
+
+def test_a_drawing_is_seen_alike_alone_and_in_company_at_any_size(judge, real, seen):
+    alone = judge.embed([real[7]])
+    assert alone.vectors[0] == pytest.approx(seen.vectors[7], abs=1e-4)
+    assert alone.probabilities.sum() == pytest.approx(1.0)
+    moved = judge.embed([real[7].transformed(10, (300, -40))])
+    assert np.abs(moved.vectors[0] - alone.vectors[0]).max() < 0.1 * np.abs(alone.vectors).max()
+
+
+def test_weights_survive_a_file(tmp_path, real):
+    network = Judge(("a", "b", "c"), features=16).eval()
+    network.save(tmp_path / "j.safetensors", {"seed": 4})
+    again = load_judge(tmp_path / "j.safetensors")
+    assert again.classes == ("a", "b", "c")
+    a, b = (n.embed(real[:8]).vectors for n in (network, again))
+    assert a == pytest.approx(b, rel=0.02, abs=1e-3)  # fp16 on disk
+    assert os.listdir(tmp_path) == ["j.safetensors"]
+
+
+def test_missing_and_foreign_weights_are_refused(tmp_path):
+    with pytest.raises(UserError, match="train_recognizer judge"):
+        load_judge(tmp_path / "none.safetensors")
+    (tmp_path / "junk.safetensors").write_bytes(b"\x00" * 99)
+    with pytest.raises(UserError, match="no readable judge"):
+        load_judge(tmp_path / "junk.safetensors")
+    guide = JUDGE_WEIGHTS.with_name("guide.safetensors")
+    if guide.exists():
+        with pytest.raises(UserError, match="not a judge"):
+            load_judge(guide)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "degrees"),
+    [
+        pytest.param(
+            jitter,
+            (0.01, 0.02, 0.04),
+            marks=pytest.mark.xfail(
+                strict=True, reason="the shipped judge does not yet see jitter of 1 %"
+            ),
+        ),
+        (lift_pens, (0.1, 0.25, 0.5)),
+        (drop_strokes, (0.15, 0.35, 0.6)),
+        (shuffle_points, (0.1, 0.25, 0.6)),
+    ],
+)
+def test_damage_moves_every_metric_the_right_way(judge, real, seen, other, spoil, degrees):
+    labels = [s.label or "" for s in real]
+    rows = [judge.embed(other), *(judge.embed(spoil(other, degree)) for degree in degrees)]
+    fids = [frechet_distance(seen.vectors, f.vectors) for f in rows]
+    kids = [kernel_distance(seen.vectors, f.vectors)[0] for f in rows]
+    shares = [precision_and_recall(seen.vectors, f.vectors) for f in rows]
+    top = [recognize(f.probabilities, [s.label or "" for s in other], f.classes).top for f in rows]
+    assert fids == sorted(fids)
+    assert fids[1] > 1.2 * fids[0]
+    assert kids == sorted(kids)
+    for name in ("precision", "density", "coverage"):
+        values = [getattr(p, name) for p in shares]
+        assert values == sorted(values, reverse=True), name
+    assert top[0][1] >= top[1][1] >= top[2][1] > top[3][1]
+    assert len(labels) == 300
+
+
+def test_strange_classes_mixed_in_cost_precision_not_recall(judge, real, seen, other):
+    strangers = judge.embed(quickdraw("valid", 40, ("guitar", "candle", "television", "crayon")))
+    own = judge.embed(other).vectors
+    order = np.random.default_rng(0).permutation(len(own))
+    rows = []
+    for count in (0, 50, 150):
+        kept = own[order[: len(own) - count]]
+        rows.append(np.concatenate([kept, strangers.vectors[:: len(strangers) // 150][:count]]))
+    fids = [frechet_distance(seen.vectors, x) for x in rows]
+    precisions = [precision_and_recall(seen.vectors, x).precision for x in rows]
+    assert fids[0] < fids[1] / 1.5 < fids[2] / 2
+    assert precisions[0] > precisions[1] + 0.05 > precisions[2] + 0.2
+
+
+def test_one_class_only_is_precise_and_recalls_little(judge, real, seen):
+    apples = judge.embed(quickdraw("train", 300, (CLASSES[1],)))
+    found = precision_and_recall(seen.vectors, apples.vectors)
+    assert found.precision > 0.7
+    assert found.recall < 0.35
+    assert found.coverage < 0.35
+
+
+@pytest.mark.xfail(strict=True, reason="the shipped judge takes a fifth of random walks for real")
+def test_noise_is_nothing_like_a_drawing(judge, seen):
+    rng = np.random.default_rng(0)
+    noise = [Sketch([rng.normal(size=(40, 2)).cumsum(0)]) for _ in range(300)]
+    found = judge.embed(noise).vectors
+    assert precision_and_recall(seen.vectors, found).precision < 0.05
+    assert frechet_distance(seen.vectors, found) > 10 * frechet_distance(
+        seen.vectors[::2], seen.vectors[1::2]
+    )

@@ -9,7 +9,9 @@ evaluations as the static grid on the same levels and the difference is its netw
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from pathlib import Path
 
 import torch
 
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=64)
     parser.add_argument("--steps", type=int, default=30)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args()
     model = SketchKnitter.from_pretrained(args.model)
     settings = Settings(timesteps="shortcut-static", steps=args.steps)
@@ -72,6 +75,8 @@ def main() -> None:
     print(f"static grid {min(plain):.2f} s, asking the network as well {min(with_network):.2f} s")
     added = min(with_network) / min(plain) - 1
     print(f"the network adds {added:+.1%} (rounds: {', '.join(f'{r:+.1%}' for r in ratios)})")
+    if args.json:
+        args.json.write_text(json.dumps({"added": added, "rounds": ratios}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -314,7 +314,7 @@ def _steered(
     side = max(QUICKDRAW_SIZE, 2 * float(target.points.abs().max()))
     loss = Perceptual(walk_of(model), target, side, guide())
     # the anchors' own slope has passed through the network already
-    return Steered(anchored, loss, how.perceptual, network=not how.lean)
+    return Steered(anchored, loss, how.perceptual, network=not how.lean, every=2)
 
 
 def target_of(model: SketchKnitter, plans: Sequence[Plan], off: float) -> Target:
@@ -326,7 +326,7 @@ def target_of(model: SketchKnitter, plans: Sequence[Plan], off: float) -> Target
         points[i, :k] = plan.model_points()
         ink[i, : k - 1] = ~plan.outline.ends[:-1]
     make = lambda v: torch.as_tensor(v, dtype=torch.float32, device=model.device)  # noqa: E731
-    return Target(make(points), make(ink), make(np.full(len(plans), off)))
+    return Target(make(points), make(ink), off)
 
 
 # -- interpolate ---------------------------------------------------------------------------------

@@ -243,6 +243,18 @@ def test_steering_lowers_the_loss_and_stops_outside_its_interval(network):
     assert torch.equal(ask(steered, x_t, 20).x0, ask(gaussian, x_t, 20).x0)
 
 
+def test_steering_takes_turns_and_keeps_its_weight():
+    gaussian = Gaussian(torch.eye(4))
+    x_t = torch.randn(1, 4, 2)
+    plain = ask(gaussian, x_t).eps
+    steered = Steered(gaussian, lambda out, t: out.x0.sum(dim=(1, 2)), 0.3, every=2)
+    moved = [float((ask(steered, x_t).eps - plain).abs().max()) for _ in range(4)]
+    assert moved[0] == moved[2] > 0
+    assert moved[1] == moved[3] == 0
+    each = Steered(gaussian, lambda out, t: out.x0.sum(dim=(1, 2)), 0.3)
+    assert abs(moved[0] - 2 * float((ask(each, x_t).eps - plain).abs().max())) < 1e-6
+
+
 def test_steering_is_clipped():
     """However steep the loss, eps moves by at most the weight, root mean square, times sigma."""
     gaussian = Gaussian(torch.eye(4))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -204,6 +205,7 @@ class Steered:
         weight: w at the noisiest level; it falls in proportion to t.
         network: whether the gradient passes through the network.
         interval: steer between these shares of T.
+        every: steer at each so manieth evaluation only, so much the more strongly.
     """
 
     def __init__(
@@ -214,9 +216,11 @@ class Steered:
         *,
         network: bool = True,
         interval: tuple[float, float] = (0.0, 1.0),
+        every: int = 1,
     ) -> None:
-        self.model, self.loss, self.weight, self.network = model, loss, weight, network
+        self.model, self.loss, self.weight, self.network = model, loss, weight * every, network
         self.low, self.high = interval
+        self.turn = cycle(range(every))
 
     @property
     def schedule(self) -> Schedule:
@@ -225,7 +229,7 @@ class Steered:
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
         share = t.double() / self.schedule.steps
         acting = (share >= self.low) & (share <= self.high)
-        if not self.weight or not bool(acting.any()):
+        if not self.weight or next(self.turn) or not bool(acting.any()):
             return self.model(x_t, t, label, mask)
         with torch.enable_grad():
             if self.network:

@@ -23,20 +23,20 @@ class Target:
     Attributes:
         points: (B, P, 2) px in the model's frame, the frame's middle at (0, 0).
         ink: 1 on pen-down segments, 0 on lifts and padding, (B, P - 1).
-        trust: how far off the drawing may be, (B,) px: finer blurs do not count.
+        off: px by which the drawings may be off: finer blurs do not count.
     """
 
     points: Tensor
     ink: Tensor
-    trust: Tensor
+    off: float = 0.0
 
 
 class Perceptual:
     """Distance between pictures of the estimate and of a target, a loss for ``Steered``.
 
-    Pictures are compared at several blurs: ink for ink, and, with a guide, in the features of its
-    stages, of unit length at each place (as LPIPS does, Zhang et al. 2018). Each part is relative
-    to the target's own size, so all count alike.
+    Pictures are compared at several blurs: ink for ink, and, with a guide, at the finest and at the
+    coarsest in the features of its stages, of unit length at each place (as LPIPS does, Zhang et
+    al. 2018). Each part is relative to the target's own size, so all count alike.
 
     Args:
         walk: from state to positions.
@@ -60,9 +60,9 @@ class Perceptual:
         blurs: Sequence[int] = (0, 1, 3, 6),
     ) -> None:
         self.walk, self.side, self.guide = walk, side, guide
-        self.size, self.width, self.blurs = size, width, tuple(blurs)
-        trust = target.trust / side * size / 2
-        self.counts = [((trust <= r + 0.5) | (r == self.blurs[-1])).float() for r in self.blurs]
+        self.size, self.width = size, width
+        least = target.off / side * size / 2 - 0.5
+        self.blurs = tuple(r for r in blurs if r >= least) or tuple(blurs[-1:])
         # segments that the target's length rules out, whatever the pens say
         last = torch.arange(target.ink.shape[1], device=target.ink.device)
         used = torch.where(target.ink > 0, last, -1).amax(dim=1)
@@ -80,7 +80,8 @@ class Perceptual:
         out = []
         for radius in self.blurs:
             soft = blurred(pictures, radius)
-            out.append([soft.flatten(1), *(features(self.guide, soft) if self.guide else ())])
+            judged = self.guide is not None and radius in (self.blurs[0], self.blurs[-1])
+            out.append([soft.flatten(1), *(features(self.guide, soft) if judged else ())])
         return out
 
     def __call__(self, out: Denoised, t: Tensor) -> Tensor:
@@ -92,16 +93,16 @@ class Perceptual:
         ink = down[:, : self.valid.shape[1]] * self.valid
         loss = points.new_zeros(len(points))
         described = self.describe(self.picture(points, ink))
-        for counts, mine, theirs in zip(self.counts, described, self.seen, strict=True):
+        for mine, theirs in zip(described, self.seen, strict=True):
             for a, b in zip(mine, theirs, strict=True):
-                loss = loss + counts * ((a - b) ** 2).sum(dim=1) / ((b**2).sum(dim=1) + 1e-6)
+                loss = loss + ((a - b) ** 2).sum(dim=1) / ((b**2).sum(dim=1) + 1e-6)
         return loss
 
 
-def features(guide: nn.Module, pictures: Tensor) -> list[Tensor]:
+def features(guide: nn.Module | None, pictures: Tensor) -> list[Tensor]:
     """What the guide's stages of several layers say of pictures (B, S, S), each (B, …) flat."""
     out, h = [], pictures[:, None]
-    trunk = guide.trunk
+    trunk = guide.trunk if guide is not None else None
     assert isinstance(trunk, nn.Sequential)
     for stage in trunk:
         h = stage(h)

@@ -30,6 +30,7 @@ LAYERS = {
     "report": 3,
     "calibration": 3,
     "fitting": 3,
+    "learning": 3,
     "model": 4,
     "baselines": 4,
     "guessing": 4,
@@ -37,6 +38,7 @@ LAYERS = {
     "train": 5,
     "run": 5,
     "train_recognizer": 5,
+    "train_reader": 5,
     "train_recognizability": 5,
     "evaluate": 5,
     "experiments": 6,
@@ -55,6 +57,7 @@ SIBLINGS = {
     ("editing", "guessing"),
     ("guessing", "model"),
     ("run", "train"),  # a run is a trainer in a folder
+    ("train_recognizer", "train_reader"),  # one command trains all three
 }
 
 # the one upward import: (file, functions it stands in, what)

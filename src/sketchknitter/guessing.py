@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
@@ -25,6 +24,7 @@ from sketchknitter.diffusion.timesteps import Grid
 from sketchknitter.errors import UserError
 from sketchknitter.fitting import Outline, Plan, error_of, outline, rows_of, widening
 from sketchknitter.geometry import QUICKDRAW_SIZE
+from sketchknitter.nn.reader import LONGEST, READER_WEIGHTS, Reader
 from sketchknitter.nn.recognizer import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
@@ -194,6 +194,12 @@ def guide() -> Recognizer | None:
     return Recognizer.load() if GUIDE_WEIGHTS.exists() else None
 
 
+@lru_cache(maxsize=1)
+def reader() -> Reader | None:
+    """The shipped reader, if it is there."""
+    return Reader.load() if READER_WEIGHTS.exists() else None
+
+
 def _seen(model: SketchKnitter, sketch: Sketch) -> np.ndarray:
     """The guide's log-probabilities for the model's classes, (C,); even without a guide."""
     network = guide()
@@ -210,6 +216,17 @@ def _seen(model: SketchKnitter, sketch: Sketch) -> np.ndarray:
     return np.array([table.get(name, lowest) for name in model.classes])
 
 
+def _read(model: SketchKnitter, sketch: Sketch, finished: bool) -> np.ndarray | None:
+    """The reader's log-probabilities for the model's classes, (C,); None where it knows not all."""
+    network = reader()
+    if network is None or not set(model.classes) <= set(network.classes):
+        return None
+    drawn = outline(sketch, most=LONGEST)
+    log_p = network.log_probabilities(drawn.points, drawn.ends, finished)
+    table = dict(zip(network.classes, log_p, strict=True))
+    return np.array([table[name] for name in model.classes])
+
+
 def guess(
     model: SketchKnitter,
     sketch: Sketch,
@@ -222,29 +239,39 @@ def guess(
 ) -> int:
     """Index of the class that ``sketch`` is likeliest to show, or to become.
 
-    Two witnesses are heard: the guide, which looks at the picture, and the model itself, which
-    finds the drawing less surprising under the right label (a diffusion classifier, Li et al. 2023,
-    with :func:`pilot` as its likelihood).
+    Two witnesses are heard: the guide, which looks at the picture, and the reader, which follows
+    the points. For classes that the reader does not know the model itself speaks in its place: it
+    finds the drawing less surprising under the right label (a diffusion classifier, Li et al. 2023;
+    for unfinished drawings with :func:`pilot` as its likelihood).
 
     Args:
         finished: False where something is still to come.
         tolerance: px of the model's frame by which points may be off.
     """
-    classes = len(model.classes)
-    if classes == 1:
+    if len(model.classes) == 1:
         return 0
-    if finished:
+    found = _read(model, sketch, finished)
+    if found is None and finished:
         found = evidence(model, whole(model, sketch, tolerance), tolerance, seed, draws) / TEMPER
-        # a picture of errors tells the guide nothing
-        clear = error_of(sketch) < CLEAR
-        return int(np.argmax(found + _seen(model, sketch) * clear))
+    elif found is None:
+        found = _likely_endings(model, sketch, where, seed, draws)
+    # a picture of errors tells the guide nothing
+    clear = not finished or error_of(sketch) < CLEAR
+    return int(np.argmax(found + _seen(model, sketch) * clear))
+
+
+def _likely_endings(
+    model: SketchKnitter, sketch: Sketch, where: Where, seed: int, draws: int
+) -> np.ndarray:
+    """Log-likelihood of an unfinished drawing under each class, (C,), from its pilots."""
+    classes = len(model.classes)
     labels = np.repeat(np.arange(classes), draws).tolist()
     # the same streams for every class: they differ by their label alone
     streams = [stream(seed, LABEL, i % draws) for i in range(len(labels))]
     plans = proposals(model, sketch, labels, streams, where)
-    surprise = pilot(model, plans, labels, streams)
-    found = np.logaddexp.reduce(-surprise.reshape(classes, draws) / TEMPER, axis=1)
-    return int(np.argmax(found - math.log(draws) + _seen(model, sketch)))
+    surprise = pilot(model, plans, labels, streams).reshape(classes, draws)
+    out: np.ndarray = np.logaddexp.reduce(-surprise / TEMPER, axis=1)
+    return out
 
 
 def whole(model: SketchKnitter, sketch: Sketch, off: float = 0.0) -> Plan:

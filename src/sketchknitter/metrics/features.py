@@ -6,8 +6,6 @@ those are on Inception's features (see :mod:`sketchknitter.metrics.inception`).
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from sketchknitter.errors import UserError
+from sketchknitter.nn.stored import read_network, restore, save_network
 from sketchknitter.sketch import Sketch
 
 JUDGE_FORMAT = "sketchknitter-judge/1"
@@ -156,24 +154,14 @@ class Judge(nn.Module):
     def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
         """Write weights (fp16) and a JSON header that rebuilds the network; ``record`` says how it
         was made."""
-        from safetensors.torch import save_file
-
         header = {
-            "format": JUDGE_FORMAT,
             "classes": self.classes,
             "size": self.size,
             "width": self.width,
             "features": self.features,
             "record": dict(record or {}),
         }
-        aside = Path(f"{os.fspath(path)}.tmp{os.getpid()}")
-        tensors = {
-            name: (value.half() if value.is_floating_point() else value).detach().contiguous()
-            for name, value in self.state_dict().items()
-        }
-        save_file(tensors, aside, metadata={"sketchknitter": json.dumps(header)})
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
+        save_network(self, path, JUDGE_FORMAT, header)
 
 
 def as_ink(pictures: NDArray[np.uint8]) -> Tensor:
@@ -196,27 +184,9 @@ def load_judge(path: str | os.PathLike[str] | None = None) -> Judge:
     Raises:
         UserError: the file is missing, or is no judge.
     """
-    from safetensors import SafetensorError, safe_open
-
-    file = Path(path) if path is not None else JUDGE_WEIGHTS
-    try:
-        with safe_open(file, framework="pt") as archive:
-            header = json.loads((archive.metadata() or {}).get("sketchknitter", "{}"))
-            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-        identity = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UserError(
-            f"{file}: no readable judge weights ({error}); train one with "
-            "`python -m sketchknitter.train_recognizer judge --data DATA --out FILE`"
-        ) from None
-    if header.get("format") != JUDGE_FORMAT:
-        raise UserError(f"{file}: not a judge ({JUDGE_FORMAT}) but {header.get('format')!r}")
+    file = JUDGE_WEIGHTS if path is None else path
+    header, weights, identity = read_network(file, JUDGE_FORMAT, "judge")
     judge = Judge(header["classes"], header["size"], header["width"], header["features"])
-    try:
-        judge.load_state_dict(
-            {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
-        )
-    except RuntimeError:
-        raise UserError(f"{file}: its weights do not fit its header; it is damaged") from None
+    restore(judge, weights, file)
     judge.identity, judge.record = identity, header["record"]
-    return in_channels_last(judge.eval().requires_grad_(False))
+    return in_channels_last(judge)

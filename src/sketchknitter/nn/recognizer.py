@@ -6,7 +6,6 @@ augmentation, so that a model steered by the guide is still measured by a strang
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -15,7 +14,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sketchknitter.errors import UserError
+from sketchknitter.nn.stored import read_network, restore, save_network
 
 GUIDE_FORMAT = "sketchknitter-guide/1"
 GUIDE_WEIGHTS = Path(__file__).parent.parent / "weights" / "guide.safetensors"
@@ -88,21 +87,14 @@ class Recognizer(nn.Module):
     def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
         """Write weights (fp16) and a JSON header that rebuilds the network; ``record`` says how it
         was made."""
-        from safetensors.torch import save_file
-
         header = {
-            "format": GUIDE_FORMAT,
             "classes": self.classes,
             "size": self.size,
             "width": self.width,
             "channels": self.channels,
             "record": dict(record or {}),
         }
-        aside = Path(f"{os.fspath(path)}.tmp{os.getpid()}")
-        tensors = {k: v.detach().half().contiguous() for k, v in self.state_dict().items()}
-        save_file(tensors, aside, metadata={"sketchknitter": json.dumps(header)})
-        os.chmod(aside, 0o644)
-        os.replace(aside, path)
+        save_network(self, path, GUIDE_FORMAT, header)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str] | None = None) -> Recognizer:
@@ -111,23 +103,8 @@ class Recognizer(nn.Module):
         Raises:
             UserError: the file is missing, or is no guide.
         """
-        from safetensors import SafetensorError, safe_open
-
-        file = Path(path) if path is not None else GUIDE_WEIGHTS
-        try:
-            with safe_open(file, framework="pt") as archive:
-                header = json.loads((archive.metadata() or {}).get("sketchknitter", "{}"))
-                weights = {name: archive.get_tensor(name).float() for name in archive.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError, ValueError) as error:
-            raise UserError(
-                f"{file}: no readable guide weights ({error}); train one with "
-                "`python -m sketchknitter.train_recognizer guide --data DATA --out FILE`"
-            ) from None
-        if header.get("format") != GUIDE_FORMAT:
-            raise UserError(f"{file}: not a guide ({GUIDE_FORMAT}) but {header.get('format')!r}")
+        file = GUIDE_WEIGHTS if path is None else path
+        header, weights, _ = read_network(file, GUIDE_FORMAT, "guide")
         network = cls(header["classes"], header["size"], header["width"], header["channels"])
-        try:
-            network.load_state_dict(weights)
-        except RuntimeError:
-            raise UserError(f"{file}: its weights do not fit its header; it is damaged") from None
-        return network.eval().requires_grad_(False)
+        out: Recognizer = restore(network, weights, file)
+        return out

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One torch thread for each process: two on a busy core are far slower than one.
 THREADS = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint bench pictures clean
+.PHONY: demo test lint bench pictures gallery clean
 
 demo: $(VENV)/.run
 	$(BIN)/sketchknitter sample -n 30 --seed 7 -o demo.png
@@ -26,6 +26,10 @@ bench: $(VENV)/.run
 # regenerates every picture and figure that README.md shows
 pictures: $(VENV)/.run
 	$(BIN)/python docs/make_pictures.py $(if $(DATA),--data $(DATA))
+
+# the pictures of docs/gallery.md
+gallery: $(VENV)/.run
+	$(BIN)/python docs/make_gallery.py --data $(DATA)
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

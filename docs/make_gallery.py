@@ -1,0 +1,75 @@
+"""Makes the pictures of docs/gallery.md: what the model does with drawings of people.
+
+    make gallery DATA=path/to/data
+
+The drawings come from the test split, drawn by lot with a fixed seed; nothing is picked.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from sketchknitter import Sketch, SketchKnitter, raster
+from sketchknitter.data.dataset import open_data
+from sketchknitter.experiments.condition import cut, deformed, masked
+from sketchknitter.io import write
+
+PICTURES = Path(__file__).parent / "pictures"
+SEED = 0
+
+
+def page(name: str, rows: list[list[Sketch]], cell: int = 110) -> None:
+    """Rows of drawings on one picture."""
+    flat = [sketch.with_label(None) for row in rows for sketch in row]
+    picture = raster.grid(flat, columns=len(rows[0]), cell=cell)
+    picture.save(PICTURES / f"gallery-{name}.png", optimize=True)
+    print(f"gallery-{name}.png", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, required=True, help="drawings with a test split")
+    test = open_data([str(parser.parse_args().data)]).test
+    rng = np.random.default_rng(SEED)
+    lot = iter(rng.permutation(len(test)).tolist())
+    model = SketchKnitter.from_pretrained()
+
+    def some(count: int) -> list[Sketch]:
+        return [test.sketch(next(lot)) for _ in range(count)]
+
+    halves = [(whole, cut(whole, 0.5)) for whole in some(8)]
+    page(
+        "complete",
+        [
+            [half, *model.complete(half, 5, label=whole.label, seed=SEED), whole]
+            for whole, half in halves
+        ],
+    )
+    torn = [(whole, masked(whole, 0.3, rng)) for whole in some(4)]
+    page(
+        "repair",
+        [
+            [part, *model.complete(part, 5, where="anywhere", seed=SEED), whole]
+            for whole, part in torn
+        ],
+    )
+    bad = [(whole, deformed(whole, 0.1, rng)) for whole in some(12)]
+    page(
+        "heal",
+        [
+            [x for whole, b in bad[i : i + 3] for x in (b, model.heal(b, 0.2, seed=SEED), whole)]
+            for i in range(0, len(bad), 3)
+        ],
+    )
+    page("vary", [[s, *model.vary(s, 6, 0.5, seed=SEED)] for s in some(4)])
+    page("interpolate", [model.interpolate(*some(2), 9, seed=SEED) for _ in range(4)])
+    whole, half = halves[0]
+    endings = model.complete(half, 4, label=whole.label, seed=SEED)
+    write(endings, PICTURES / "completion.gif")
+
+
+if __name__ == "__main__":
+    main()

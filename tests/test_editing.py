@@ -72,6 +72,15 @@ def test_same_seed_same_endings_other_seed_others(model):
     assert len({hash(s) for s in one}) == 3
 
 
+def test_spread_compares_what_endings_add():
+    kept = Sketch([[[0, 0], [100, 0]]])
+    up, down = (Sketch([*kept.strokes, [[0, y], [100, y]]]) for y in (10, -10))
+    # from (0, 10) the nearest of the other's ink is the kept line, 10 away of 100
+    assert editing.spread_of([up, down], kept) == pytest.approx(0.1, abs=1e-3)
+    assert editing.spread_of([up, down]) == pytest.approx(0.05, abs=1e-3)
+    assert editing.spread_of([up, up], kept) == editing.spread_of([kept, kept], kept) == 0
+
+
 def test_completion_follows_the_drawing_into_other_coordinates(model):
     """Ten times as large and elsewhere: the same drawing, ten times as large and elsewhere."""
     plain = editing.complete(model, half(), 2, label="arc", steps=3, seed=2)
@@ -164,10 +173,9 @@ def test_healing_stays_nearer_the_weaker_it_is(kind):
     gaps = []
     for strength in (0.02, 0.2, 0.6):
         healed = editing.heal_all(model, [sketch] * 3, strength, label=None, steps=8, seed=1)
-        ink = np.concatenate([s.points for s in healed])
-        gaps.append(editing.chamfer(ink, sketch.points))
+        gaps.append(np.mean([editing.spread_of([sketch, s]) for s in healed]))
     assert gaps[0] < gaps[1] < gaps[2]
-    assert gaps[0] < 0.05 * sketch.extent
+    assert gaps[0] < 0.05
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from itertools import combinations
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,9 +70,9 @@ class Editing:
     """noise levels from pure noise to ink; healing visits its share of them"""
     eta: float = 0.0
     """DDIM's noise, 0 … 1"""
-    guidance: float = 2.0
+    guidance: float = 3.0
     """classifier-free guidance weight; 1 is none"""
-    interval: tuple[float, float] = (0.1, 0.9)
+    interval: tuple[float, float] = (0.1, 0.95)
     """guidance acts between these shares of T"""
     lean: bool = True
     """let new parts lean on known ones through the network; twice the time of a plain step"""
@@ -171,24 +171,40 @@ def chosen_plans(
     return [plans[i] for i in best]
 
 
-def spread_of(sketches: Sequence[Sketch], size: int = 64) -> float:
-    """Mean distance between the drawings of every pair: the mean over both of the distance from a
-    drawing's ink to the other's nearest ink, as a share of the longer side; 0 for one drawing."""
+def spread_of(
+    sketches: Sequence[Sketch], kept: Sketch | None = None, extent: float | None = None
+) -> float:
+    """Mean distance between the drawings of every pair, as a share of the longer side: from a
+    drawing's ink to the other's nearest, both ways; 0 for one drawing.
+
+    Args:
+        kept: what all of them have in common; ink on it is passed over, so that endings are
+            compared by what they add.
+        extent: the longer side meant, px; default: that of the largest drawing.
+    """
+    extent = extent or max(s.extent for s in sketches)
+    ink = [_ink(s, extent) for s in sketches]
+    new = ink if kept is None else [_away(i, _ink(kept, extent), 0.01 * extent) for i in ink]
+    pairs = permutations(range(len(ink)), 2)
+    gaps = [_gaps(new[a], ink[b]).mean() / extent for a, b in pairs if len(new[a])]
+    return float(np.mean(gaps)) if gaps else 0.0
+
+
+def _ink(sketch: Sketch, extent: float, steps: int = 64) -> np.ndarray:
+    """Points (n, 2) along the ink, one for each ``steps``-th of ``extent``."""
     from sketchknitter.geometry import resample
 
-    extent = max(s.extent for s in sketches)
-    ink = [
-        np.concatenate([resample(p, max(extent / size, 1e-300)) for p in s.strokes])
-        for s in sketches
-    ]
-    pairs = [chamfer(a, b) / extent for a, b in combinations(ink, 2)]
-    return float(np.mean(pairs)) if pairs else 0.0
+    return np.concatenate([resample(s, max(extent / steps, 1e-300)) for s in sketch.strokes])
 
 
-def chamfer(a: np.ndarray, b: np.ndarray) -> float:
-    """Mean of both mean distances from points (n, 2) to the nearest of points (m, 2)."""
-    apart = np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1))
-    return float(apart.min(axis=1).mean() + apart.min(axis=0).mean()) / 2
+def _away(points: np.ndarray, others: np.ndarray, far: float) -> np.ndarray:
+    """Those of ``points`` that are farther than ``far`` from all ``others``."""
+    return points[_gaps(points, others) > far]
+
+
+def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distance from each of the points a (n, 2) to the nearest of b (m, 2)."""
+    return np.asarray(np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)).min(axis=1))
 
 
 # -- heal ----------------------------------------------------------------------------------------

@@ -83,7 +83,10 @@ def run(argv: list[str]) -> None:
         edits.write_text(edits.into_svg(what.file, new, sketch.extent), what.output)
     else:
         edits.write(done, what.output, captions=what.captions)
-    apart = f", on average {editing.spread_of(done):.1%} of their size apart" if what.n > 1 else ""
+    apart = ""
+    if what.n > 1:
+        kept = None if what.heal else sketch
+        apart = f", new ink {editing.spread_of(done, kept):.1%} of the size apart on average"
     print(
         f"finished {edits.class_note(what.label, done[0].label)}: {what.n} ending"
         f"{'s' * (what.n > 1)}{apart}, {clock}; {what.output}"

@@ -214,7 +214,9 @@ class Experiment:
             "retrieval@10": 100 * found.ten,
         }
         if compare:
-            gaps = [editing.spread_of([a, b]) for a, b in zip(self.clean, drawings, strict=True)]
+            # of the clean side: a deformed drawing is larger, and must not gain by that
+            pairs = zip(self.clean, drawings, strict=True)
+            gaps = [editing.spread_of([a, b], extent=a.extent) for a, b in pairs]
             out["Chamfer, %"] = 100 * float(np.mean(gaps))
         return out
 
@@ -269,7 +271,10 @@ class Experiment:
             endings = [self._endings(b, kind, seed, i) for i, b in enumerate(bad)]
             done = [e[0] for e in endings]
             figures = self.measure(done) | {
-                "apart, %": 100 * float(np.mean([editing.spread_of(e) for e in endings]))
+                "apart, %": 100
+                * float(
+                    np.mean([editing.spread_of(e, b) for e, b in zip(endings, bad, strict=True)])
+                )
             }
             rows.setdefault(kind, []).append((self.measure(bad), bad))
             rows.setdefault("completed", []).append((figures, done))
@@ -299,7 +304,7 @@ class Experiment:
                 f"{self.judge.name} {self.judge.identity}. Retrieval: cosine similarity of the "
                 f"judge's features, gallery the {len(self.gallery)} clean test drawings without "
                 "the query's own original, a hit is a drawing of its class. Chamfer: mean distance "
-                "to the clean original's ink, percent of the longer side."
+                "to the clean original's ink and back, percent of the original's longer side."
             ),
         ]
         for level in p.levels:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sketchknitter.errors import UserError
 from sketchknitter.fitting import outline
 from sketchknitter.learning import Epoch, Splits, fit
 from sketchknitter.nn.reader import INPUTS, LONGEST, Reader, as_read
@@ -77,9 +78,17 @@ def roughened(
 
 
 def train_reader(
-    data: str | os.PathLike[str], out: str | os.PathLike[str], seconds: float = 900, seed: int = 4
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    seconds: float = 900,
+    seed: int = 4,
+    start: str | os.PathLike[str] | None = None,
+    lr: float = 2e-3,
 ) -> dict[str, Any]:
     """Train the reader on ``data`` (a folder or file we read) and write it to ``out``.
+
+    Args:
+        start: a reader to go on from; its classes must be those of ``data``.
 
     Returns:
         The record that the file's header carries: top-1 on test drawings as they are, deformed by
@@ -87,7 +96,13 @@ def train_reader(
     """
     sets, law = Splits.open(data), Roughness()
     torch.manual_seed(seed)
-    network = Reader(sets.classes)
+    network, before = Reader(sets.classes), dict[str, Any]()
+    if start is not None:
+        earlier = Reader.load(start)
+        if earlier.classes != network.classes:
+            raise UserError(f"{start}: a reader of other classes than {data}")
+        network.load_state_dict(earlier.state_dict())
+        before = {"start": earlier.record}
     cross_entropy = nn.CrossEntropyLoss(label_smoothing=0.02)
     train = _outlines(sets.train)
 
@@ -127,7 +142,7 @@ def train_reader(
         lambda net: top1(net, seen, sets.numbers(sets.valid)),
         seconds,
         seed,
-        lr=2e-3,
+        lr,
     )
     test, labels = _outlines(sets.test), sets.numbers(sets.test)
     plain = Roughness(0, 0, 0, smooth=1, cut=0, late=0, torn=0)
@@ -138,7 +153,7 @@ def train_reader(
         "test_top1_half": replace(plain, cut=1, left=(0.5, 0.5)),
     }.items():
         record[name] = round(top1(best, rough(test, damage, [seed, 3]), labels), 4)
-    record |= sets.record()
+    record |= sets.record() | before
     best.save(out, record | {"roughness": asdict(law)})  # type: ignore[operator]
     return record
 

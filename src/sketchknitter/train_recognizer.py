@@ -26,11 +26,11 @@ from sketchknitter.learning import Epoch, Splits, fit
 from sketchknitter.sketch import Sketch
 
 Pictures = NDArray[np.uint8]
-SCRIBBLES = 0.3  # of the judge's training pictures, beside the drawings
+SCRIBBLES = 0.6  # of the judge's training pictures, beside the drawings
 NOISE_KINDS = (
     3  # the first kinds of scribbles show nothing at all, and are kept far from everything
 )
-MARGIN = 24.0  # how far: a drawing's third neighbor is about 6 away, an odd drawing's about 12
+MARGIN = 40.0  # how far: a drawing's third neighbor is about 10 away, an odd drawing's 20 or 30
 SPREAD = 1.5  # times the margin between noise and noise: an odd drawing among them covers few
 
 
@@ -231,7 +231,8 @@ def train_judge(
         **sets.record(),
         **before,
     }
-    best.save(out, record | {"distortion": asdict(law)})  # type: ignore[operator]
+    settings = {"distortion": asdict(law), "scribbles": SCRIBBLES, "margin": MARGIN}
+    best.save(out, record | settings)  # type: ignore[operator]
     return record
 
 
@@ -325,8 +326,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--seconds", type=float, help="processor time (judge 1700, guide 600, reader 900)"
     )
     parser.add_argument("--seed", type=int, help="default: judge 1, guide 2, reader 4")
-    parser.add_argument("--start", help="a judge to go on from (judge only)")
-    parser.add_argument("--lr", type=float, help="highest learning rate (judge only)")
+    parser.add_argument("--start", help="weights to go on from (judge and reader)")
+    parser.add_argument("--lr", type=float, help="highest learning rate (judge and reader)")
     options = vars(parser.parse_args(argv))
     trainers: dict[str, Callable[..., dict[str, Any]]] = {
         "judge": train_judge,
@@ -335,8 +336,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     train = trainers[options.pop("which")]
     options = {name: value for name, value in options.items() if value is not None}
-    if train is not train_judge and (strange := {"start", "lr"} & set(options)):
-        parser.error(f"--{min(strange)} is for the judge")
+    if train is train_guide and (strange := {"start", "lr"} & set(options)):
+        parser.error(f"--{min(strange)} is for the judge and the reader")
     try:
         record = train(**options)
     except UserError as error:

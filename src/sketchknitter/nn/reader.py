@@ -94,6 +94,7 @@ class Reader(nn.Module):
     def __init__(self, classes: Sequence[str], shape: ReaderShape | None = None) -> None:
         super().__init__()
         self.classes, self.shape = tuple(classes), shape or ReaderShape()
+        self.record: dict[str, Any] = {}  # how it was trained
         widths = self.shape.widths
         self.inward = nn.Linear(INPUTS + 10, widths[0])
         self.blocks = nn.ModuleList(
@@ -154,4 +155,5 @@ class Reader(nn.Module):
         header, weights, _ = read_network(file, READER_FORMAT, "reader")
         shape = ReaderShape(tuple(header["widths"]), header["heads"])
         out: Reader = restore(cls(header["classes"], shape), weights, file)
+        out.record = header["record"]
         return out

@@ -37,7 +37,8 @@ WHERE: tuple[Where, ...] = ("end", "start", "anywhere")
 LABEL, CHOICE = 31, 32  # what a random stream is for
 DRIFT = 100.0  # px: how far the middle of a part may lie from that of the whole
 TEMPER = 3.0  # nats of surprise that count as one: the pilot's verdict is rough
-CLEAR = 0.1  # share of its size by which points may be off for the guide to be heard
+CLEAR, UNCLEAR = 0.05, 0.12  # shares of its size by which points may be off: a picture of such
+# errors says all it can, or nothing; chosen on valid drawings
 SIZE = (
     0.6  # of the density's change with size that a truncated bound sees; chosen on valid drawings
 )
@@ -256,7 +257,7 @@ def guess(
     elif found is None:
         found = _likely_endings(model, sketch, where, seed, draws)
     # a picture of errors tells the guide nothing
-    clear = not finished or error_of(sketch) < CLEAR
+    clear = np.interp(error_of(sketch), (CLEAR, UNCLEAR), (1.0, 0.0))
     return int(np.argmax(found + _seen(model, sketch) * clear))
 
 

@@ -21,7 +21,7 @@ from sketchknitter.config import (
 )
 from sketchknitter.data.codec import Codec
 from sketchknitter.errors import UserError
-from sketchknitter.model import Progress
+from sketchknitter.model import LEAST_BATCH, Progress, _alike
 
 CLASSES = ("airplane", "cat", "face")
 MAX_ROWS = 24
@@ -217,3 +217,15 @@ def test_the_checkpoint_carries_the_scale() -> None:
     b = SketchKnitter(twice).sample("cat", 3, steps=3)
     for one, two in zip(a, b, strict=True):
         np.testing.assert_allclose(2 * one.points, two.points, rtol=1e-9)
+
+
+def test_batches_hold_drawings_of_similar_lengths():
+    lengths = np.random.default_rng(0).integers(5, 97, 200)
+    parts = list(_alike(lengths, 64))
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(200))
+    assert max(map(len, parts)) <= 64
+    for part in parts[:-1]:
+        low, high = lengths[part].min(), lengths[part].max()
+        assert high <= 1.25 * low or len(part) <= LEAST_BATCH
+    assert [len(p) for p in _alike(np.full(10, 30), 4)] == [4, 4, 2]
+    assert [len(p) for p in _alike(np.array([5, 90, 40]), 4)] == [3]

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 PLAN, INK = 33, 34  # what a random stream is for
 BATCH = 32  # drawings edited together
 FARTHEST = 0.9  # share of T to which drawings are inverted
+SETTLED = 0.7  # alpha above which parts stay where they are; a third of the time saved
 CANDIDATES = 4  # plans tried for each drawing asked for
 
 Watch = Callable[[sampling.Frame], None]
@@ -413,7 +414,9 @@ def _guided(model: SketchKnitter, how: Editing) -> sampling.Model:
 
 def _anchored(model: SketchKnitter, known: Known, how: Editing) -> Anchored:
     bits = model.denoiser.pens.channels > 0
-    return Anchored(_guided(model, how), walk_of(model), known, bits, lean=how.lean)
+    return Anchored(
+        _guided(model, how), walk_of(model), known, bits, lean=how.lean, settled=SETTLED
+    )
 
 
 def _check_strength(strength: float) -> None:

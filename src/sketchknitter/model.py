@@ -26,6 +26,7 @@ from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 
 CLASSES, LENGTH = 21, 22  # what a random stream is for
+LEAST_BATCH = 8  # drawings
 SHIPPED = Path(__file__).parent / "weights" / "sketchknitter.safetensors"
 
 
@@ -191,9 +192,7 @@ class SketchKnitter:
                 [self.draw_length(c, s) for c, s in zip(labels, streams, strict=True)]
             )
             drawn: dict[int, Sketch] = {}
-            order = np.argsort(lengths, kind="stable")
-            for a in range(0, len(order), batch_size):
-                part = order[a : a + batch_size]
+            for part in _alike(lengths, batch_size):
                 mask = (
                     torch.arange(int(lengths[part].max()))[None]
                     < torch.as_tensor(lengths[part])[:, None]
@@ -337,6 +336,22 @@ class SketchKnitter:
         if not k:  # trained without labels: everything is "no label"
             return 0
         return int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
+
+
+def _alike(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Indices of drawings in batches of similar lengths: what is padded is computed for nothing.
+
+    A batch ends before a drawing a quarter longer than its shortest, unless it is so small that the
+    fixed costs of an evaluation would weigh more than the padding.
+    """
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    for i in range(1, len(order) + 1):
+        size = i - first
+        full = i == len(order) or size == batch_size
+        if full or (size >= LEAST_BATCH and lengths[order[i]] > 1.25 * lengths[order[first]]):
+            yield order[first:i]
+            first = i
 
 
 def make_settings(options: dict[str, object], base: Settings | None = None) -> Settings:

@@ -23,7 +23,6 @@ from sketchknitter.errors import UserError
 
 FREE = -1  # a pen nobody knows
 _LEAST_SIGNAL = 0.15  # alpha below which the slope of an estimate is noise, and 1 / alpha huge
-_SETTLED = 0.7  # alpha above which new parts have taken their place and need not lean any more
 _CERTAIN = -20.0  # log-probability of a pen state that is known not to be
 
 
@@ -112,8 +111,8 @@ class Anchored:
         bits: True where the state's last channels are pen bits.
         lean: let the correction pass through the network as well, x_0 + sigma² / alpha J' A' (…)
             with J the slope of the estimate in x_t: new parts then lean on what is known in the way
-            the model knows them to hang together. Costs a backward pass for each evaluation at the
-            middle levels, where places are taken.
+            the model knows them to hang together. Costs a backward pass for each evaluation.
+        settled: alpha above which new parts have taken their places and no longer lean.
         miss: told, at every evaluation, the levels (B,) and the squared distance (B,) by which the
             model's own estimate missed what is known.
     """
@@ -126,10 +125,11 @@ class Anchored:
         bits: bool,
         *,
         lean: bool = False,
+        settled: float = 1.0,
         miss: Callable[[Tensor, Tensor], None] | None = None,
     ) -> None:
         self.model, self.walk, self.known, self.bits = model, walk, known, bits
-        self.lean, self.miss = lean, miss
+        self.lean, self.settled, self.miss = lean, settled, miss
         # offsets cannot tell a displaced drawing from one in place
         self.drift = 1e3 if walk.leak >= 1 else known.drift
         self.here = torch.isfinite(known.spread)
@@ -142,7 +142,7 @@ class Anchored:
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
         alpha, sigma = self.schedule(t)
-        if not self.lean or bool(((alpha < _LEAST_SIGNAL) | (alpha > _SETTLED)).any()):
+        if not self.lean or bool(((alpha < _LEAST_SIGNAL) | (alpha > self.settled)).any()):
             return self.anchor(self.model(x_t, t, label, mask), x_t, t)
         with torch.enable_grad():
             source = x_t.detach().requires_grad_(True)

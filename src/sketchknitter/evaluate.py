@@ -305,8 +305,9 @@ def _measure_features(
         note = "share in which the judge sees a scribble that shows nothing"
         bench.add("scribbles", float((fake.scribble > 0.5).mean()), taken, note=note)
     with bench.timed("precision, recall, density, coverage"):
-        shares = precision_and_recall(real.vectors, fake.vectors, K)
-        floor_shares = [precision_and_recall(a, b, K) for a, b in pairs]
+        shares = precision_and_recall(real.whitened, fake.whitened, K)
+        white = heldout.whitened
+        floor_shares = [precision_and_recall(white[a], white[b], K) for a, b in bench.halves]
         for part in ("precision", "recall", "density", "coverage"):
             floors = [getattr(f, part) for f in floor_shares]
             bench.add(part, getattr(shares, part), floors, "higher", note=f"k = {K}")

@@ -10,6 +10,7 @@ All see the training split of DATA only, and the validation split picks the best
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -26,11 +27,8 @@ from sketchknitter.learning import Epoch, Splits, fit
 from sketchknitter.sketch import Sketch
 
 Pictures = NDArray[np.uint8]
-SCRIBBLES = 0.6  # of the judge's training pictures, beside the drawings
-NOISE_KINDS = (
-    3  # the first kinds of scribbles show nothing at all, and are kept far from everything
-)
-MARGIN = 40.0  # how far: a drawing's third neighbor is about 10 away, an odd drawing's 20 or 30
+# the first kinds of scribbles show nothing at all, and are kept far from everything
+NOISE_KINDS = 3
 SPREAD = 1.5  # times the margin between noise and noise: an odd drawing among them covers few
 
 
@@ -125,8 +123,8 @@ def _walk(rng: np.random.Generator) -> NDArray[np.float64]:
     return steps[rng.integers(4)].cumsum(axis=0)
 
 
-def crowding(vectors: Tensor, noise: Tensor) -> Tensor:
-    """How much nearer than the margin noise comes to anything else, noise included; a mean square.
+def crowding(vectors: Tensor, noise: Tensor, margin: float) -> Tensor:
+    """How much nearer than ``margin`` noise comes to anything else, noise included; a mean square.
 
     Precision counts what lies in the ball of any real drawing, and an odd drawing's ball is large:
     where all noise sits in one place, one such drawing lets all of it pass.
@@ -138,8 +136,9 @@ def crowding(vectors: Tensor, noise: Tensor) -> Tensor:
     near = torch.cdist(
         vectors[noise], vectors, compute_mode="donot_use_mm_for_euclid_dist"
     )  # exact, so that itself is at 0
-    margin = MARGIN * torch.where(noise, SPREAD, 1.0)
-    lack = (1 - near / margin).clamp(min=0) * (near.detach() > 0)
+    lack = (1 - near / (margin * torch.where(noise, SPREAD, 1.0))).clamp(min=0) * (
+        near.detach() > 0
+    )
     return lack.square().mean() if len(near) else near.sum()
 
 
@@ -150,11 +149,16 @@ def train_judge(
     seed: int = 1,
     start: str | os.PathLike[str] | None = None,
     lr: float = 3e-3,
+    scribbled: float = 0.3,
+    margin: float = 24.0,
 ) -> dict[str, Any]:
     """Train the judge on ``data`` (a folder or file we read) and write it to ``out``.
 
     Args:
         start: a judge to go on from; its classes must be those of ``data``.
+        scribbled: scribbles for each drawing.
+        margin: how far noise is kept from everything, in raw features; a drawing's third neighbor
+            is about 10 away.
 
     Returns:
         The record that the file's header carries; ``test_top1`` is among it.
@@ -190,11 +194,11 @@ def train_judge(
         kind = labels - len(sets.classes)
         error = nn.functional.smooth_l1_loss(network.damage(vectors)[kind < 0], damage[kind < 0])
         noise = (kind >= 0) & (kind < NOISE_KINDS)
-        return cross_entropy(logits, labels) + 0.2 * error + 0.5 * crowding(vectors, noise)
+        return cross_entropy(logits, labels) + 0.2 * error + 0.5 * crowding(vectors, noise, margin)
 
     def epochs() -> Iterator[Epoch]:
         rng = np.random.default_rng([seed, 1])
-        count = round(SCRIBBLES * len(sets.train))
+        count = round(scribbled * len(sets.train))
         kinds = len(sets.classes) + np.arange(count) % SCRIBBLE_KINDS
         labels = np.append(sets.numbers(sets.train), kinds)
         while True:
@@ -231,7 +235,8 @@ def train_judge(
         **sets.record(),
         **before,
     }
-    settings = {"distortion": asdict(law), "scribbles": SCRIBBLES, "margin": MARGIN}
+    best.whiten(render(sets.train), sets.numbers(sets.train))  # type: ignore[operator]
+    settings = {"distortion": asdict(law), "scribbled": scribbled, "margin": margin}
     best.save(out, record | settings)  # type: ignore[operator]
     return record
 
@@ -328,6 +333,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, help="default: judge 1, guide 2, reader 4")
     parser.add_argument("--start", help="weights to go on from (judge and reader)")
     parser.add_argument("--lr", type=float, help="highest learning rate (judge and reader)")
+    parser.add_argument("--scribbled", type=float, help="scribbles for each drawing (judge only)")
+    parser.add_argument("--margin", type=float, help="how far noise is kept off (judge only)")
     options = vars(parser.parse_args(argv))
     trainers: dict[str, Callable[..., dict[str, Any]]] = {
         "judge": train_judge,
@@ -336,8 +343,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     }
     train = trainers[options.pop("which")]
     options = {name: value for name, value in options.items() if value is not None}
-    if train is train_guide and (strange := {"start", "lr"} & set(options)):
-        parser.error(f"--{min(strange)} is for the judge and the reader")
+    known = set(inspect.signature(train).parameters)
+    if strange := set(options) - known:
+        parser.error(f"--{min(strange)} is not for this one")
     try:
         record = train(**options)
     except UserError as error:

@@ -139,7 +139,7 @@ class Bench:
             raise UserError(f"{len(drawings)} drawings against {len(reference)}: not alike many")
         real, real_strokes, real_times = self._look(reference, keep=True)
         fake, fake_strokes, fake_times = self._look(drawings)
-        near = precision_and_recall(real.vectors, fake.vectors, K)
+        near = precision_and_recall(real.whitened, fake.whitened, K)
         out = {
             "fid_sketch": frechet_distance(real.vectors, fake.vectors),
             "kid": kernel_distance(real.vectors, fake.vectors)[0],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from tqdm import tqdm
 from sketchknitter.nn.stored import read_network, restore, save_network
 from sketchknitter.sketch import Sketch
 
-JUDGE_FORMAT = "sketchknitter-judge/1"
+JUDGE_FORMAT = "sketchknitter-judge/2"
 JUDGE_WEIGHTS = Path(__file__).parent.parent / "weights" / "judge.safetensors"
 BATCH = 256
 SCRIBBLE_KINDS = 5  # of drawings that show nothing, each a class of its own beside the classes
@@ -34,23 +34,38 @@ class Features:
     """What a feature network says of n drawings.
 
     Args:
-        vectors: (n, D) float64, the penultimate layer.
+        vectors: (n, D) float64, the penultimate layer: for distances between distributions.
         probabilities: (n, C) float64 over ``classes``; rows sum to 1.
         classes: names of the network's classes; empty if they are none of ours (Inception).
         scribble: (n,) probability of being no drawing of anything; None from Inception.
+        whitening: (D, D), see :attr:`whitened`; None leaves vectors as they are.
     """
 
     vectors: Array
     probabilities: Array
     classes: tuple[str, ...]
     scribble: Array | None = None
+    whitening: Array | None = None
+
+    @property
+    def whitened(self) -> Array:
+        """(n, D) for distances between single drawings, in units of how far drawings of one class
+        lie apart (the within-class whitening of linear discriminant analysis): otherwise the few
+        directions in which drawings of a class differ most decide who is near whom, and odd
+        drawings get balls that take in noise."""
+        return self.vectors if self.whitening is None else self.vectors @ self.whitening
 
     def __len__(self) -> int:
         return len(self.vectors)
 
     def __getitem__(self, index: Any) -> Features:
         scribble = None if self.scribble is None else self.scribble[index]
-        return Features(self.vectors[index], self.probabilities[index], self.classes, scribble)
+        return replace(
+            self,
+            vectors=self.vectors[index],
+            probabilities=self.probabilities[index],
+            scribble=scribble,
+        )
 
 
 class FeatureNetwork(Protocol):
@@ -117,9 +132,11 @@ class Judge(nn.Module):
             nn.ReLU(), nn.Dropout(0.2), nn.Linear(features, len(classes) + SCRIBBLE_KINDS)
         )
         self.damage = nn.Sequential(nn.ReLU(), nn.Linear(features, 2))
+        self.whitening: Tensor
+        self.register_buffer("whitening", torch.eye(features))
 
     def forward(self, ink: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 1, size, size) in [0, 1], ink = 1, to features (B, D) and logits (B, C + 5).
+        """(B, 1, size, size) in [0, 1], ink = 1, to raw features (B, D) and logits (B, C + 5).
 
         The last five are of the kinds of scribbles.
         """
@@ -134,7 +151,7 @@ class Judge(nn.Module):
             for start in tqdm(starts, "judge", disable=not progress or len(starts) < 8):
                 ink = as_ink(pictures[start : start + BATCH])
                 vector, logits = self(ink)
-                vectors.append(vector.double().numpy())
+                vectors.append(vector.relu().double().numpy())
                 known = len(self.classes)
                 probabilities.append(logits[:, :known].double().softmax(-1).numpy())
                 scribble.append(logits.double().softmax(-1)[:, known:].sum(-1).numpy())
@@ -143,7 +160,20 @@ class Judge(nn.Module):
             np.concatenate(probabilities or [np.zeros((0, len(self.classes)))]),
             self.classes,
             np.concatenate(scribble or [np.zeros(0)]),
+            self.whitening.double().numpy(),
         )
+
+    def whiten(self, pictures: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+        """Learn the whitening from (n, size, size) pictures and their class numbers (n,).
+
+        Directions of hardly any spread count as having a tenth of the mean variance.
+        """
+        vectors = self.embed_pictures(pictures).vectors
+        for label in np.unique(labels):
+            vectors[labels == label] -= vectors[labels == label].mean(axis=0)
+        variance, axes = np.linalg.eigh(vectors.T @ vectors / len(vectors))
+        root = axes / np.sqrt(variance + 0.1 * variance.mean()) @ axes.T
+        self.whitening.copy_(torch.from_numpy(root))
 
     def embed(self, sketches: Sequence[Sketch], progress: bool = False) -> Features:
         """Features of sketches, drawn by the one renderer at the judge's size and line width."""

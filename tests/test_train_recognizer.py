@@ -9,6 +9,7 @@ from sketchknitter import Sketch, UserError
 from sketchknitter.train_recognizer import (
     Distortion,
     blur,
+    crowding,
     distort,
     fit,
     main,
@@ -101,3 +102,19 @@ def test_unlabeled_or_single_class_data_are_refused(tmp_path):
         main(["judge", "--data", str(tmp_path / "none"), "--out", str(tmp_path / "o")])
     assert "no such file" in str(caught.value)
     assert issubclass(UserError, Exception)
+
+
+def test_noise_is_pushed_away_from_everything_and_drawings_from_nothing():
+    vectors = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 0.0], [100.0, 0.0]], requires_grad=True)
+    noise = torch.tensor([False, False, True, True])
+    crowding(vectors, noise, 10.0).backward()
+    slope = vectors.grad
+    assert slope is not None
+    assert slope[0, 0] > 0 > slope[1, 0]  # both move off the scribble between them
+    assert slope[3].abs().max() == 0  # far enough already
+    alone = crowding(vectors, torch.zeros(4, dtype=torch.bool), 10.0)
+    assert float(alone) == 0
+    # noise among itself is kept half as far again
+    pair = torch.tensor([[0.0], [12.0]])
+    assert float(crowding(pair, torch.tensor([True, False]), 10.0)) == 0
+    assert float(crowding(pair, torch.tensor([True, True]), 10.0)) > 0

@@ -66,7 +66,7 @@ def test_complete_writes_endings_in_the_inputs_coordinates(weights, drawing, tmp
             assert min(gaps) <= 1e-3
     said = capsys.readouterr().out
     assert "as box" in said
-    assert "% of their size apart" in said
+    assert "% of the size apart on average" in said
     again = tmp_path / "again.ndjson"
     main(["complete", str(drawing), *options, "-o", str(again)])
     assert again.read_bytes() == out.read_bytes()

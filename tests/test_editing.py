@@ -8,7 +8,7 @@ from sketchknitter import editing, guessing
 from sketchknitter.data.dataset import open_data
 from sketchknitter.errors import UserError
 from sketchknitter.fitting import Plan, emitted, outline
-from sketchknitter.model import SHIPPED, SketchKnitter
+from sketchknitter.model import SketchKnitter
 from sketchknitter.sketch import Sketch
 from tiny_model import CLASSES, half, tiny
 
@@ -251,7 +251,6 @@ def test_settings_are_replaced_not_shared():
 
 
 # -- with the shipped weights --------------------------------------------------------------------
-@pytest.mark.skipif(not SHIPPED.exists(), reason="no shipped weights yet")
 def test_healing_moves_real_drawings_the_farther_the_stronger(data_dir):
     model = SketchKnitter.from_pretrained()
     files = [data_dir / "quickdraw" / f"{name}.npz" for name in ("apple", "cat", "crab")]

@@ -72,6 +72,12 @@ GENERATES = (
     "config",
     "checkpoint",
     "train_recognizability",
+    "train_reader",
+    "learning",
+    "fitting",
+    "guessing",
+    "editing",
+    "calibration",
 )
 JUDGE = "metrics.features"
 
@@ -180,8 +186,6 @@ def test_nothing_that_generates_imports_the_judge() -> None:
 
 
 def test_the_judge_is_there_to_be_kept_out() -> None:
-    if not _is_module(f"{PACKAGE}.{JUDGE}"):
-        pytest.skip("no judge yet")
     assert JUDGE in reachable("evaluate", graph())
 
 

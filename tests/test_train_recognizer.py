@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sketchknitter import Sketch, UserError
+from sketchknitter.learning import go_on
 from sketchknitter.train_recognizer import (
     Distortion,
     blur,
@@ -118,3 +119,19 @@ def test_noise_is_pushed_away_from_everything_and_drawings_from_nothing():
     pair = torch.tensor([[0.0], [12.0]])
     assert float(crowding(pair, torch.tensor([True, False]), 10.0)) == 0
     assert float(crowding(pair, torch.tensor([True, True]), 10.0)) > 0
+
+
+def test_training_goes_on_from_earlier_weights_of_the_same_classes():
+    from sketchknitter.nn.reader import Reader, ReaderShape
+
+    def reader(*classes: str) -> Reader:
+        return Reader(classes, ReaderShape((8, 8, 8), 1))
+
+    network, earlier = reader("a", "b"), reader("a", "b")
+    earlier.record = {"seconds": 7}
+    assert go_on(network, None, "data") == {}
+    assert go_on(network, earlier, "data") == {"start": {"seconds": 7}}
+    pairs = zip(network.parameters(), earlier.parameters(), strict=True)
+    assert all(torch.equal(p, q) for p, q in pairs)
+    with pytest.raises(UserError, match="--start: those weights know other classes"):
+        go_on(network, reader("a", "c"), "data")

@@ -62,7 +62,7 @@ def fit(
     )
     elapsed = 0.0
     while elapsed < seconds:
-        pictures, labels, damage = next(epochs)
+        shown, labels, damage = next(epochs)
         network.train()
         order = rng.permutation(len(labels))
         for first in range(0, len(order) - batch + 1, batch):
@@ -74,24 +74,15 @@ def fit(
             for group in optimizer.param_groups:
                 group["lr"] = rate
             rows = np.sort(order[first : first + batch])
-            value = loss(
-                pictures[rows], torch.from_numpy(labels[rows]), torch.from_numpy(damage[rows])
-            )
+            targets = torch.from_numpy(labels[rows]), torch.from_numpy(damage[rows])
+            value = loss(shown[rows], *targets)
             optimizer.zero_grad(set_to_none=True)
             value.backward()
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             updates += 1
             bar.update(min(elapsed, seconds) - bar.n)
-            decay = min(ema, (1 + updates) / (10 + updates))
-            with torch.no_grad():
-                for kept, new in zip(
-                    average.state_dict().values(), network.state_dict().values(), strict=True
-                ):
-                    if kept.is_floating_point():
-                        kept.lerp_(new, 1 - decay)
-                    else:
-                        kept.copy_(new)
+            _follow(average, network, min(ema, (1 + updates) / (10 + updates)))
         scores.append(round(score(average), 4))
         bar.set_postfix(valid=scores[-1], loss=f"{value.item():.3f}")
         if scores[-1] >= best_score:
@@ -104,6 +95,34 @@ def fit(
         "batch": batch,
     }
     return best, record | {"lr": lr, "seed": seed, "valid_score": best_score, "valid_curve": scores}
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """Moves averaged weights towards a network's; whole numbers (counters) are taken over."""
+    pairs = zip(average.state_dict().values(), network.state_dict().values(), strict=True)
+    for kept, new in pairs:
+        if kept.is_floating_point():
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def go_on(network: nn.Module, earlier: nn.Module | None, data: object) -> dict[str, Any]:
+    """Give ``network`` the weights of an ``earlier`` one, if there is one.
+
+    Returns:
+        What the record of the new run says of the earlier one.
+
+    Raises:
+        UserError: they know other classes.
+    """
+    if earlier is None:
+        return {}
+    if earlier.classes != network.classes:
+        raise UserError(f"--start: those weights know other classes than {data}")
+    network.load_state_dict(earlier.state_dict())
+    return {"start": earlier.record}
 
 
 @dataclass(frozen=True)

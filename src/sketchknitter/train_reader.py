@@ -15,9 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sketchknitter.errors import UserError
 from sketchknitter.fitting import outline
-from sketchknitter.learning import Epoch, Splits, fit
+from sketchknitter.learning import Epoch, Splits, fit, go_on
 from sketchknitter.nn.reader import INPUTS, LONGEST, Reader, as_read
 from sketchknitter.sketch import Sketch
 
@@ -96,45 +95,26 @@ def train_reader(
     """
     sets, law = Splits.open(data), Roughness()
     torch.manual_seed(seed)
-    network, before = Reader(sets.classes), dict[str, Any]()
-    if start is not None:
-        earlier = Reader.load(start)
-        if earlier.classes != network.classes:
-            raise UserError(f"{start}: a reader of other classes than {data}")
-        network.load_state_dict(earlier.state_dict())
-        before = {"start": earlier.record}
+    network = Reader(sets.classes)
+    before = go_on(network, None if start is None else Reader.load(start), data)
     cross_entropy = nn.CrossEntropyLoss(label_smoothing=0.02)
     train = _outlines(sets.train)
 
-    def inputs(rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        there = ~np.isnan(rows[..., 0])
-        wide = int(there.sum(axis=1).max())
-        points = torch.from_numpy(np.nan_to_num(rows[:, :wide]))
-        return points, torch.from_numpy(there[:, :wide])
-
     def loss(rows: NDArray[np.float32], labels: Tensor, damage: Tensor) -> Tensor:
-        return cross_entropy(network(*inputs(rows)), labels)
-
-    def rough(drawings: _Outlines, law: Roughness, key: Sequence[int]) -> NDArray[np.float32]:
-        rng = np.random.default_rng(key)
-        rows = np.full((len(drawings), LONGEST, INPUTS), np.nan, np.float32)
-        for i, (points, ends) in enumerate(drawings):
-            read = as_read(*roughened(points, ends, law, rng))
-            rows[i, : len(read)] = read
-        return rows
+        return cross_entropy(network(*_inputs(rows)), labels)
 
     def epochs() -> Iterator[Epoch]:
         labels, none = sets.numbers(sets.train), np.zeros((len(train), 0), np.float32)
         for epoch in range(10**9):
-            yield rough(train, law, [seed, 1, epoch]), labels, none
+            yield _rough(train, law, [seed, 1, epoch]), labels, none
 
     def top1(net: nn.Module, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
         with torch.inference_mode():
             parts = np.array_split(rows, max(1, len(rows) // 256))
-            guess = np.concatenate([net(*inputs(part)).argmax(1).numpy() for part in parts])
+            guess = np.concatenate([net(*_inputs(part)).argmax(1).numpy() for part in parts])
         return float((guess == labels).mean())
 
-    seen = rough(_outlines(sets.valid), law, [seed, 2])
+    seen = _rough(_outlines(sets.valid), law, [seed, 2])
     best, record = fit(
         network,
         epochs(),
@@ -152,13 +132,30 @@ def train_reader(
         "test_top1_at_30": replace(plain, smooth=0, deformation=(0.3, 0.3)),
         "test_top1_half": replace(plain, cut=1, left=(0.5, 0.5)),
     }.items():
-        record[name] = round(top1(best, rough(test, damage, [seed, 3]), labels), 4)
+        record[name] = round(top1(best, _rough(test, damage, [seed, 3]), labels), 4)
     record |= sets.record() | before
     best.save(out, record | {"roughness": asdict(law)})  # type: ignore[operator]
     return record
 
 
 _Outlines = list[tuple[NDArray[np.float64], NDArray[np.bool_]]]
+
+
+def _rough(drawings: _Outlines, law: Roughness, key: Sequence[int]) -> NDArray[np.float32]:
+    """What the reader sees of drawings, (n, LONGEST, 6); NaN after their last point."""
+    rng = np.random.default_rng(key)
+    rows = np.full((len(drawings), LONGEST, INPUTS), np.nan, np.float32)
+    for i, (points, ends) in enumerate(drawings):
+        read = as_read(*roughened(points, ends, law, rng))
+        rows[i, : len(read)] = read
+    return rows
+
+
+def _inputs(rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """Points and mask, no wider than the longest drawing."""
+    there = ~np.isnan(rows[..., 0])
+    wide = int(there.sum(axis=1).max())
+    return torch.from_numpy(np.nan_to_num(rows[:, :wide])), torch.from_numpy(there[:, :wide])
 
 
 def _outlines(sketches: Sequence[Sketch]) -> _Outlines:

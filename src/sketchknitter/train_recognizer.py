@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sketchknitter.errors import UserError
-from sketchknitter.learning import Epoch, Splits, fit
+from sketchknitter.learning import Epoch, Splits, fit, go_on
 from sketchknitter.sketch import Sketch
 
 Pictures = NDArray[np.uint8]
@@ -177,13 +177,7 @@ def train_judge(
     law = Distortion(damaged=0.3)
     torch.manual_seed(seed)
     network = in_channels_last(Judge(sets.classes))
-    before: dict[str, Any] = {}
-    if start is not None:
-        earlier = load_judge(start)
-        if earlier.classes != network.classes:
-            raise UserError(f"{start}: a judge of other classes than {data}")
-        network.load_state_dict(earlier.state_dict())
-        before = {"start": earlier.record}
+    before = go_on(network, None if start is None else load_judge(start), data)
     cross_entropy = nn.CrossEntropyLoss(label_smoothing=0.05)
 
     def render(sketches: Sequence[Sketch]) -> Pictures:
@@ -211,8 +205,8 @@ def train_judge(
         return float((guess == labels).mean())
 
     seen, unseen = render(sets.valid), render(sets.test)
-    nothing = scribbles(sets.valid, 100 * SCRIBBLE_KINDS, np.random.default_rng([seed, 2]))
-    noise = render([s for i, s in enumerate(nothing) if i % SCRIBBLE_KINDS < NOISE_KINDS])
+    scrawls = scribbles(sets.valid, 100 * SCRIBBLE_KINDS, np.random.default_rng([seed, 2]))
+    noise = render([s for i, s in enumerate(scrawls) if i % SCRIBBLE_KINDS < NOISE_KINDS])
 
     def worth(net: nn.Module) -> float:
         """Top-1 on the validation split, less the share of noise that passes for a drawing."""
@@ -220,15 +214,7 @@ def train_judge(
         passing = precision_and_recall(real, fake).precision
         return top1(net, seen, sets.numbers(sets.valid)) - passing
 
-    best, record = fit(
-        network,
-        epochs(),
-        loss,
-        worth,
-        seconds,
-        seed,
-        lr,
-    )
+    best, record = fit(network, epochs(), loss, worth, seconds, seed, lr)
     record |= {
         "valid_top1": round(top1(best, seen, sets.numbers(sets.valid)), 4),
         "test_top1": round(top1(best, unseen, sets.numbers(sets.test)), 4),

@@ -143,7 +143,11 @@ def _data(image: Image) -> str:
 
 
 def as_png(image: Image) -> bytes:
-    """A plot as a small PNG: few colors are enough for it."""
+    """A picture as a PNG; drawings, which are gray, with few shades.
+
+    Plots keep all their colors: reducing them gives two thin lines the same one.
+    """
     into = BytesIO()
-    image.quantize(32).save(into, format="PNG", optimize=True)
+    small = image.quantize(32) if image.mode == "L" else image
+    small.save(into, format="PNG", optimize=True)
     return into.getvalue()

@@ -41,6 +41,7 @@ LAYERS = {
     "train_reader": 5,
     "train_recognizability": 5,
     "evaluate": 5,
+    "systems": 5,
     "experiments": 6,
     "cli": 7,
     "web": 7,

@@ -23,7 +23,7 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.run
 	$(BIN)/python -m bench
 
-# regenerates every picture and figure that README.md shows
+# regenerates the pictures and figures of README.md and the model card
 pictures: $(VENV)/.run
 	$(BIN)/python docs/make_pictures.py $(if $(DATA),--data $(DATA))
 

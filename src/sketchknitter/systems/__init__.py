@@ -1,0 +1,1 @@
+"""Systems of the results table: ours, the rivals, and the contract that they share."""

@@ -14,7 +14,8 @@ PACKAGE = "sketchknitter"
 
 # every room of the package and its layer; imports go from a higher layer to a lower one
 LAYERS = {
-    "errors": -1,
+    "errors": -2,
+    "files": -1,
     "seeds": -1,
     "sketch": 0,
     "geometry": 0,

@@ -17,6 +17,7 @@ from torch import Tensor
 from sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.errors import UserError
+from sketchknitter.files import atomic
 
 FORMAT = 1
 KEY = "sketchknitter"
@@ -32,15 +33,8 @@ def write_tensors(
         {k: v.detach().contiguous().cpu() for k, v in tensors.items()},
         metadata={KEY: json.dumps(header)},
     )
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        with open(aside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+    with atomic(target, durable=True) as file:
+        file.write(data)
 
 
 def read_tensors(path: str | PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

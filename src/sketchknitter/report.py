@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 import orjson
 
 from sketchknitter.errors import UserError
+from sketchknitter.files import atomic
 from sketchknitter.metrics.recognition import Recognition, worst_confusions
 from sketchknitter.sketch import Sketch
 
@@ -310,12 +310,5 @@ def write(report: Report, path: str | os.PathLike[str]) -> None:
         data = to_json(report)
     else:
         data = (to_markdown(report) if suffix == ".md" else to_html(report)).encode()
-    handle, aside = tempfile.mkstemp(dir=p.parent, prefix=f".{p.name}.")
-    try:
-        with os.fdopen(handle, "wb") as f:
-            f.write(data)
-        os.chmod(aside, 0o644)
-        os.replace(aside, p)
-    except BaseException:
-        Path(aside).unlink(missing_ok=True)
-        raise
+    with atomic(p) as f:
+        f.write(data)

@@ -32,7 +32,7 @@ from sketchknitter.checkpoint import Checkpoint, read_tensors
 from sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.errors import UserError
-from sketchknitter.io.records import atomic
+from sketchknitter.files import atomic
 from sketchknitter.model import SketchKnitter
 from sketchknitter.plot import Series, lines
 from sketchknitter.train import Record, Trainer, ema_rates

@@ -320,12 +320,12 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, drawings: Path) -> None:
         [sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".out.*")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".sketchknitter-*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert child.poll() is None, "it was done before it could be interrupted"
     os.killpg(child.pid, signal.SIGINT)  # as a terminal does, to the workers as well
     _, errors = child.communicate(timeout=60)
-    assert child.returncode == 130
+    assert child.returncode == 130, errors
     assert "Traceback" not in errors
     assert sorted(p.name for p in tmp_path.iterdir()) == ["big.ndjson", "drawings.ndjson"]
 

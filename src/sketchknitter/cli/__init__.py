@@ -6,6 +6,7 @@ import sys
 from importlib import import_module
 
 from sketchknitter.errors import UserError
+from sketchknitter.files import full_disk
 
 # verb -> (module, what it does); the module has ``run(argv: list[str]) -> None``
 VERBS = {
@@ -60,3 +61,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as error:
+        if (full := full_disk(error)) is None:
+            raise
+        print(f"error: {full}", file=sys.stderr)
+        sys.exit(2)

@@ -92,7 +92,7 @@ def write(sketches: Sequence[Sketch], path: str, **options: Any) -> None:
 
 def write_text(text: str, path: str) -> None:
     """A text file, whole or not at all."""
-    from sketchknitter.io.records import atomic
+    from sketchknitter.files import atomic
 
     with atomic(path) as f:
         f.write(text.encode())

@@ -117,7 +117,7 @@ def run(argv: list[str]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    from sketchknitter.io.records import atomic
+    from sketchknitter.files import atomic
 
     with atomic(path) as f:
         f.write(text.encode())

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +25,7 @@ from sketchknitter.data.sources import find_sources, read_tasks, tasks_for
 from sketchknitter.data.tally import Tally
 from sketchknitter.data.writer import SetWriter
 from sketchknitter.errors import UserError
+from sketchknitter.files import atomic_folder
 
 _MAX_LISTED = 1000  # sources named in prepared.json
 
@@ -59,7 +57,7 @@ def prepare(
     target = Path(out)
     _check_target(target)
     files = find_sources(sources)
-    with _aside(target) as folder:
+    with atomic_folder(target) as folder:
         tally = Tally()
         writer = SetWriter(folder)
         try:
@@ -130,35 +128,6 @@ def _check_target(target: Path) -> None:
             raise UserError(f"{target} holds something else; name another folder for the set")
     elif target.exists():
         raise UserError(f"{target} is a file; name a folder for the set")
-
-
-@contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """A fresh sibling folder that takes the target's name when the block ends well."""
-    folder = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    try:
-        folder.mkdir()
-        yield folder
-        _swap(folder, target)
-    except OSError as error:
-        raise UserError(f"{target} cannot be written: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _swap(folder: Path, target: Path) -> None:
-    """Rename over an empty folder or a prepared set, which is removed only afterwards."""
-    if not target.exists() or not any(target.iterdir()):
-        os.replace(folder, target)
-        return
-    old = folder.with_suffix(".old")
-    os.replace(target, old)
-    try:
-        os.replace(folder, target)
-    except OSError:
-        os.replace(old, target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _info(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sketchknitter.errors import UserError
-from sketchknitter.io.records import atomic
+from sketchknitter.files import atomic
 
 
 @dataclass(frozen=True)

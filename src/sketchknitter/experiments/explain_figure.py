@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.explain import Evidence, across_levels
+from sketchknitter.files import atomic
 from sketchknitter.raster import render
 from sketchknitter.sketch import Sketch
 
@@ -48,12 +49,9 @@ def save(evidence: Evidence, path: str | os.PathLike[str]) -> None:
     """
     check_output(path)
     target = Path(path)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        draw(evidence).save(aside, format="PNG")
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+    picture = draw(evidence)
+    with atomic(target) as f:
+        picture.save(f, format="PNG")
 
 
 def draw(evidence: Evidence) -> Image.Image:

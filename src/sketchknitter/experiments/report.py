@@ -12,7 +12,7 @@ from sketchknitter.experiments.document import Picture, as_png, to_html, to_mark
 from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.results import Results
 from sketchknitter.experiments.summary import value
-from sketchknitter.io.records import atomic
+from sketchknitter.files import atomic
 
 
 def to_csv(results: Results) -> str:

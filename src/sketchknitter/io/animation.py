@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from sketchknitter.errors import UserError
-from sketchknitter.io.records import AnyPath, atomic
+from sketchknitter.files import atomic
+from sketchknitter.io.records import AnyPath
 from sketchknitter.io.svg_write import Page, document, group, number, strokes_svg
 from sketchknitter.raster import Bounds, grid
 from sketchknitter.sketch import Sketch

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sketchknitter.errors import UserError
-from sketchknitter.io.records import AnyPath, atomic
+from sketchknitter.files import atomic
+from sketchknitter.io.records import AnyPath
 from sketchknitter.raster import grid
 from sketchknitter.sketch import Sketch
 

@@ -18,6 +18,7 @@ import orjson
 from numpy.typing import NDArray
 
 from sketchknitter.errors import UserError
+from sketchknitter.files import atomic
 from sketchknitter.io.lines import iter_line_blocks, iter_ndjson_lines
 from sketchknitter.io.records import (
     MAX_LINE,
@@ -26,7 +27,6 @@ from sketchknitter.io.records import (
     AnyPath,
     BadDrawing,
     Reject,
-    atomic,
     digits_for,
     kind_of,
     no_splits,

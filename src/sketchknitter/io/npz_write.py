@@ -11,7 +11,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from sketchknitter.io.records import SPLITS, AnyPath, atomic, check_split
+from sketchknitter.files import atomic
+from sketchknitter.io.records import SPLITS, AnyPath, check_split
 from sketchknitter.sketch import Sketch
 
 _INT16 = np.iinfo(np.int16)

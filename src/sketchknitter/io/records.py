@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import IO
 
 from sketchknitter.errors import UserError
 
@@ -110,31 +105,3 @@ def digits_for(extent: float) -> int:
     if not 0 < extent < 10:
         return 2
     return min(12, 3 - math.floor(math.log10(extent)))
-
-
-@contextmanager
-def atomic(path: AnyPath) -> Iterator[IO[bytes]]:
-    """A binary file beside ``path`` that takes its name only when the block ends well.
-
-    Raises:
-        UserError: the folder is missing or cannot be written.
-    """
-    target = Path(path)
-    try:
-        fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    except OSError as error:
-        raise UserError(
-            f"{path} cannot be written: {error.strerror}: {target.parent}; make that folder first"
-        ) from None
-    try:
-        with os.fdopen(fd, "wb") as f:
-            yield f
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, target)
-    except IsADirectoryError:
-        raise UserError(f"{path} is a folder; name a file") from None
-    finally:
-        if os.path.exists(name):
-            os.unlink(name)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sketchknitter.errors import UserError
+from sketchknitter.files import atomic
 
 
 def save_network(
@@ -23,17 +24,16 @@ def save_network(
         form: name and version of the kind of file.
         header: what rebuilds the network; JSON.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    aside = Path(f"{os.fspath(path)}.tmp{os.getpid()}")
     tensors = {
         name: (value.half() if value.is_floating_point() else value).detach().contiguous()
         for name, value in network.state_dict().items()
     }
     text = json.dumps({"format": form, **header})
-    save_file(tensors, aside, metadata={"sketchknitter": text})
-    os.chmod(aside, 0o644)
-    os.replace(aside, path)
+    data = save(tensors, metadata={"sketchknitter": text})
+    with atomic(path) as f:
+        f.write(data)
 
 
 def read_network(

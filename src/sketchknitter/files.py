@@ -1,0 +1,207 @@
+"""Files written whole or not at all, and what a killed process leaves of them swept away.
+
+A file on its way is called ``.sketchknitter-<random>.tmp`` and stands in the folder of its target,
+so that the last step is a rename. Its name cannot be guessed, it is made with ``O_EXCL`` and
+``O_NOFOLLOW``, so that nobody can put a link in its place, and its writer holds a lock on it: one
+without a lock belongs to a process that died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from sketchknitter.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # no such locks: age alone tells
+    fcntl = None  # type: ignore[assignment]
+
+AnyPath = str | os.PathLike[str]
+
+PREFIX, SUFFIX = ".sketchknitter-", ".tmp"
+OLD = ".old"  # of a folder that is about to be replaced: ``.<its name>.<random>.old``
+_DISPLACED = re.compile(r"\.(.+)\.[0-9a-f]{16}\.old", re.DOTALL)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a full disk, quota or limit answers
+_YOUNG = 60.0  # seconds in which a file may still wait for its lock
+_OLD = 86_400.0  # seconds after which a file that cannot be locked is nobody's, either
+_LOCK = "lock"  # inside a folder on its way
+_swept: set[str] = set()
+
+
+def full_disk(error: OSError) -> UserError | None:
+    """The error to show when there is no room left; None for any other fault."""
+    if error.errno not in FULL:
+        return None
+    where = f"{error.filename}: " if error.filename else ""
+    return UserError(f"{where}no room left on the disk ({error.strerror}); free some, then go on")
+
+
+@contextmanager
+def atomic(path: AnyPath, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """A binary file that takes the name ``path`` only when the block ends well.
+
+    Args:
+        path: the file to make or replace; its folder must exist.
+        durable: survive a power cut too (``fsync``).
+
+    Raises:
+        UserError: the folder is missing or cannot be written, ``path`` is a folder, or there is no
+            room left.
+    """
+    target = Path(path)
+    sweep(target.parent)
+    aside = target.parent / _fresh_name()
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        fd = os.open(aside, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror}: {target.parent};"
+            " name a folder that exists and is yours"
+        ) from None
+    try:
+        with os.fdopen(fd, "wb") as f:
+            _lock(f.fileno())
+            yield f
+            f.flush()
+            if durable:
+                os.fsync(f.fileno())
+            if os.name != "nt":
+                os.replace(aside, target)  # before the lock falls
+        if os.name == "nt":
+            os.replace(aside, target)
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; name a file") from None
+    except OSError as error:
+        if error.errno in FULL:
+            raise UserError(
+                f"{path} cannot be written: no room left on the disk ({error.strerror});"
+                " nothing was changed"
+            ) from None
+        raise
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: AnyPath) -> Iterator[Path]:
+    """A fresh folder that takes the name ``path`` when the block ends well.
+
+    A folder in the way is replaced as a whole and removed only afterwards.
+
+    Raises:
+        UserError: it cannot be written, or there is no room left.
+    """
+    target = Path(path)
+    sweep(target.parent)
+    aside = target.parent / _fresh_name()
+    held: IO[bytes] | None = None
+    try:
+        aside.mkdir()
+        held = open(aside / _LOCK, "xb")  # noqa: SIM115 - held over the block
+        _lock(held.fileno())
+        yield aside
+        (aside / _LOCK).unlink()
+        _swap(aside, target)
+    except OSError as error:
+        full = "no room left on the disk: " if error.errno in FULL else ""
+        raise UserError(f"{path} cannot be written: {full}{error.strerror or error}") from None
+    finally:
+        if held is not None:
+            held.close()
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def sweep(folder: AnyPath) -> None:
+    """Remove what dead processes left on its way in ``folder``; once for each process and folder.
+
+    What a living process holds a lock on stays, and so does what cannot be removed.
+    """
+    place = os.path.realpath(folder)
+    if place in _swept:
+        return
+    _swept.add(place)
+    with contextlib.suppress(OSError), os.scandir(place) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.name.startswith(PREFIX) and entry.name.endswith(SUFFIX):
+                    _remove_if_dead(entry)
+                elif match := _DISPLACED.fullmatch(entry.name):
+                    _settle(entry, Path(place, match[1]))
+
+
+def _settle(entry: os.DirEntry[str], target: Path) -> None:
+    """A folder that was moved out of the way, and then its process died."""
+    if time.time() - entry.stat(follow_symlinks=False).st_ctime < _YOUNG:
+        return
+    if target.exists():
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        os.replace(entry.path, target)
+
+
+def _remove_if_dead(entry: os.DirEntry[str]) -> None:
+    age = time.time() - entry.stat(follow_symlinks=False).st_mtime
+    if entry.is_symlink() or age < _YOUNG:
+        return
+    is_folder = entry.is_dir(follow_symlinks=False)
+    lock = Path(entry.path, _LOCK) if is_folder else Path(entry.path)
+    if lock.exists() and _is_held(lock, age):
+        return
+    if is_folder:
+        shutil.rmtree(entry.path, ignore_errors=True)
+    else:
+        os.unlink(entry.path)
+
+
+def _is_held(path: Path, age: float) -> bool:
+    if fcntl is None:
+        return age < _OLD
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without locks
+        return age < _OLD
+    finally:
+        os.close(fd)
+    return False
+
+
+def _fresh_name() -> str:
+    return f"{PREFIX}{secrets.token_hex(8)}{SUFFIX}"
+
+
+def _lock(fd: int) -> None:
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _swap(folder: Path, target: Path) -> None:
+    """Rename over nothing, an empty folder, or another one."""
+    if not target.exists() or not any(target.iterdir()):
+        os.replace(folder, target)
+        return
+    # between the two renames a kill leaves no target; the next sweep then puts the old one back
+    old = target.parent / f".{target.name}.{secrets.token_hex(8)}{OLD}"
+    os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -30,8 +30,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    from sketchknitter import editing
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.editing.complete import complete
+    from sketchknitter.editing.heal import heal_all
+    from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.sketch import Sketch
 
     model = SketchKnitter.from_pretrained(options.model)
@@ -40,19 +41,19 @@ def main() -> None:
     half = Sketch([np.column_stack([np.cos(turn), np.sin(turn)]), [[-0.3, -0.3], [-0.25, -0.2]]])
     whole = Sketch([*half.strokes, [[-0.4, 0.4], [0, 0.6], [0.4, 0.4]]])
 
-    def complete() -> None:
-        editing.complete(model, half, 6, label=label, steps=30)
+    def completion() -> None:
+        complete(model, half, 6, label=label, steps=30)
 
     def heal(**settings: float | bool) -> None:
-        editing.heal_all(model, [whole] * 6, 0.5, label=label, **settings)  # type: ignore[arg-type]
+        heal_all(model, [whole] * 6, 0.5, label=label, **settings)  # type: ignore[arg-type]
 
     def plain() -> None:
         heal(anchor=False, perceptual=0.0, lean=False)
 
-    complete()  # start-up: caches, allocations
+    completion()  # start-up: caches, allocations
     times: dict[str, list[float]] = {"completion": [], "plain": [], "guided": []}
     for _ in range(options.rounds):
-        times["completion"].append(seconds(complete))
+        times["completion"].append(seconds(completion))
         times["plain"].append(seconds(plain))
         times["guided"].append(seconds(heal))
     best = {name: min(values) for name, values in times.items()}

@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help needs none of it
-    from sketchknitter.config import ModelConfig
     from sketchknitter.diffusion.denoiser import Denoiser
-    from sketchknitter.model import SketchKnitter
-    from sketchknitter.train import Trainer
+    from sketchknitter.editing.model import SketchKnitter
+    from sketchknitter.systems.sketchknitter.config import ModelConfig
+    from sketchknitter.systems.sketchknitter.trainer import Trainer
 
 PRECISIONS = ("float32", "bfloat16")
 _WHO = ("ours", "official")
@@ -59,8 +59,9 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
 # -- what is measured ------------------------------------------------------------------------------
 def official_config() -> ModelConfig:
     """The released model: eps of offsets, linear schedule, pen head, always 96 points."""
-    from sketchknitter.config import BackboneConfig, DiffusionConfig, ModelConfig
     from sketchknitter.data.codec import Codec
+    from sketchknitter.settings import BackboneConfig, DiffusionConfig
+    from sketchknitter.systems.sketchknitter.config import ModelConfig
 
     return ModelConfig(
         network=BackboneConfig(backbone="official"),
@@ -79,9 +80,9 @@ def random_model() -> SketchKnitter:
     """A fresh model of the default configuration, for drawings of 20 to 90 points."""
     import torch
 
-    from sketchknitter.checkpoint import Checkpoint
-    from sketchknitter.config import ModelConfig, build_denoiser
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.editing.model import SketchKnitter
+    from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+    from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 
     config = ModelConfig(classes=tuple(f"class {i}" for i in range(31)))
     lengths = torch.zeros(32, config.codec.max_points + 1, dtype=torch.int32)
@@ -120,9 +121,9 @@ def trainer_of(
     """A trainer on random walks as long as the drawings that ``lengths`` counts."""
     import numpy as np
 
-    from sketchknitter.config import AugmentConfig, OptimConfig
     from sketchknitter.data.dataset import PreparedSet, Split
-    from sketchknitter.train import Trainer
+    from sketchknitter.settings import AugmentConfig, OptimConfig
+    from sketchknitter.systems.sketchknitter.trainer import Trainer
 
     rng = np.random.default_rng(0)
     counts = np.asarray(lengths, dtype=np.float64)
@@ -191,8 +192,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     import torch
     from tqdm import tqdm
 
-    from sketchknitter.config import build_denoiser
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.editing.model import SketchKnitter
+    from sketchknitter.systems.sketchknitter.config import build_denoiser
 
     if args.threads:
         torch.set_num_threads(args.threads)

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import torch
 
-from sketchknitter.config import Settings
 from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.shortcut import Adaptive
 from sketchknitter.diffusion.timesteps import Timesteps
-from sketchknitter.model import SketchKnitter
+from sketchknitter.editing.model import SketchKnitter
+from sketchknitter.settings import Settings
 
 
 class Silent(Adaptive):
@@ -54,9 +55,7 @@ def main() -> None:
     lengths = [model.draw_length(0, SketchNoise.keyed(0, [i]).streams[0]) for i in range(args.n)]
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
     label = torch.arange(args.n) % len(model.classes)
-    wrapped = sampling.Guided(
-        model.denoiser, settings.guidance, len(model.classes), settings.interval
-    )
+    wrapped = Guided(model.denoiser, settings.guidance, len(model.classes), settings.interval)
     method = sampling.method(settings.sampler)
 
     def seconds(policy: Timesteps) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from sketchknitter import Sketch, SketchKnitter, raster
-from sketchknitter.data.dataset import open_data
+from sketchknitter.data.prepare import open_data
 from sketchknitter.experiments.condition import cut, deformed, masked
 from sketchknitter.io import write
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sketchknitter.checkpoint import Checkpoint
-from sketchknitter.config import BackboneConfig, DiffusionConfig, ModelConfig, build_denoiser
 from sketchknitter.data.codec import Codec
-from sketchknitter.model import SketchKnitter
+from sketchknitter.editing.model import SketchKnitter
+from sketchknitter.settings import BackboneConfig, DiffusionConfig
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 
 CLASSES = ("arc", "box", "cup")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from sketchknitter.checkpoint import Checkpoint
-from sketchknitter.model import SHIPPED
-from sketchknitter.run import digest
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+from sketchknitter.systems.sketchknitter.model import SHIPPED
+from sketchknitter.systems.sketchknitter.run import digest
 
 
 def without_folders(command: str) -> str:

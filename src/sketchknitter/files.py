@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -18,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 from sketchknitter.errors import UserError
 
@@ -27,7 +28,13 @@ try:
 except ImportError:  # no such locks: age alone tells
     fcntl = None  # type: ignore[assignment]
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 AnyPath = str | os.PathLike[str]
+WEIGHTS = Path(__file__).parent / "weights"  # what is shipped
+FORMAT = 1  # of our .safetensors files
+KEY = "sketchknitter"  # of the JSON in their header
 
 PREFIX, SUFFIX = ".sketchknitter-", ".tmp"
 OLD = ".old"  # of a folder that is about to be replaced: ``.<its name>.<random>.old``
@@ -205,3 +212,47 @@ def _swap(folder: Path, target: Path) -> None:
         os.replace(old, target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+# -- tensors ------------------------------------------------------------------------------------
+def write_tensors(path: AnyPath, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write tensors and a JSON header, aside first, then renamed into place."""
+    from safetensors.torch import save  # here, for torch takes seconds to import
+
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data = save(
+        {k: v.detach().contiguous().cpu() for k, v in tensors.items()},
+        metadata={KEY: json.dumps(header)},
+    )
+    with atomic(target, durable=True) as file:
+        file.write(data)
+
+
+def read_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON header of a file written by :func:`write_tensors`. Runs no code.
+
+    Raises:
+        UserError: no such file, not a safetensors file, or not one of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            if KEY not in metadata:
+                raise UserError(f"{path}: a safetensors file, but not one of sketchknitter's")
+            header = json.loads(metadata[KEY])
+            if not isinstance(header, dict):
+                raise SafetensorError("its header is no JSON object")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not a readable .safetensors file ({error})") from None
+    if header.get("format", 0) > FORMAT:
+        raise UserError(
+            f"{path}: written by a newer version (format {header['format']}, this one reads up to "
+            f"{FORMAT}); upgrade sketchknitter"
+        )
+    return tensors, header

@@ -11,11 +11,12 @@ import pytest
 
 from sketchknitter import io
 from sketchknitter.cli import main
-from sketchknitter.config import BackboneConfig, DiffusionConfig, ModelConfig, OptimConfig
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.prepare import prepare
+from sketchknitter.settings import BackboneConfig, DiffusionConfig, OptimConfig
 from sketchknitter.sketch import Sketch
-from sketchknitter.train import Trainer
+from sketchknitter.systems.sketchknitter.config import ModelConfig
+from sketchknitter.systems.sketchknitter.trainer import Trainer
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sketchknitter.checkpoint import Checkpoint
 from sketchknitter.cli import main, train
 from sketchknitter.errors import UserError
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 
 TINY = shlex.split(
     "--widths 8 16 --num-res-blocks 1 --attention-levels 1 --num-heads 2 --diffusion-steps 40"

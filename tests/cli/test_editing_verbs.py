@@ -3,8 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from sketchknitter import editing, guessing, io
+from sketchknitter import io
 from sketchknitter.cli import main
+from sketchknitter.editing import classify as guessing
+from sketchknitter.editing import heal as healing
 from sketchknitter.sketch import Sketch
 from tiny_model import half, tiny
 
@@ -21,7 +23,7 @@ def weights(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_guide(monkeypatch):
     monkeypatch.setattr(guessing, "guide", lambda: None)
-    monkeypatch.setattr(editing, "guide", lambda: None)
+    monkeypatch.setattr(healing, "guide", lambda: None)
 
 
 @pytest.fixture

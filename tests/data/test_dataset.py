@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sketchknitter import Sketch, io
-from sketchknitter.data.dataset import PreparedSet, open_data
-from sketchknitter.data.prepare import prepare
+from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.data.prepare import open_data, prepare
 from sketchknitter.errors import UserError
 
 

@@ -8,14 +8,15 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from sketchknitter.config import ModelConfig, OptimConfig
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
 from sketchknitter.data.shuffle import SHUFFLES, Chain, PointShuffle, StrokeShuffle, reconnect
 from sketchknitter.errors import UserError
+from sketchknitter.settings import OptimConfig
 from sketchknitter.sketch import Sketch
-from sketchknitter.train import Trainer
+from sketchknitter.systems.sketchknitter.config import ModelConfig
+from sketchknitter.systems.sketchknitter.trainer import Trainer
 
 Rows = list[np.ndarray]
 

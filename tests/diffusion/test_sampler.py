@@ -13,13 +13,13 @@ from diffusers.schedulers import scheduling_ddpm
 from torch import Tensor
 
 from sketchknitter.diffusion.denoiser import Denoised, expand
+from sketchknitter.diffusion.guidance.clamped import Clamped
+from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import (
-    Clamped,
     Ddim,
     Ddpm,
     DpmSolver2M,
-    Guided,
     Method,
     State,
     Task,

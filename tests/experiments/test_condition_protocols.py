@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from sketchknitter import editing, guessing
 from sketchknitter.data.dataset import Split
+from sketchknitter.editing import classify as guessing
+from sketchknitter.editing import heal as healing
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.condition import (
     Experiment,
@@ -15,8 +16,8 @@ from sketchknitter.experiments.condition import (
     retrieve,
     verdicts,
 )
-from sketchknitter.experiments.document import Grid, to_html, to_markdown
-from sketchknitter.metrics.features import Judge
+from sketchknitter.metrics.judge.network import Judge
+from sketchknitter.reports.document import Grid, to_html, to_markdown
 from sketchknitter.sketch import Sketch
 from tiny_model import CLASSES, half, tiny
 
@@ -24,7 +25,7 @@ from tiny_model import CLASSES, half, tiny
 @pytest.fixture(autouse=True)
 def no_guide(monkeypatch):
     monkeypatch.setattr(guessing, "guide", lambda: None)
-    monkeypatch.setattr(editing, "guide", lambda: None)
+    monkeypatch.setattr(healing, "guide", lambda: None)
 
 
 def split_of(sketches: list[Sketch]) -> Split:

@@ -19,7 +19,7 @@ from sketchknitter.experiments import measuring
 from sketchknitter.experiments.cache import Cache, digest
 from sketchknitter.experiments.declare import Table, read_table
 from sketchknitter.experiments.runner import Runner
-from sketchknitter.metrics.features import Judge, load_judge
+from sketchknitter.metrics.judge.network import Judge, load_judge
 
 
 @pytest.fixture(scope="module")

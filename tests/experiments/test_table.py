@@ -18,8 +18,8 @@ from sketchknitter.experiments.declare import open_table, read_table
 from sketchknitter.experiments.report import write_all
 from sketchknitter.experiments.results import Results
 from sketchknitter.experiments.runner import Runner, Silent
-from sketchknitter.metrics.features import load_judge
-from sketchknitter.report import number
+from sketchknitter.metrics.judge.network import load_judge
+from sketchknitter.reports.report import number
 
 
 class Notes(Silent):

@@ -11,11 +11,12 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sketchknitter.config import BackboneConfig, build_backbone
 from sketchknitter.errors import UserError
 from sketchknitter.nn.official import OfficialUNet
 from sketchknitter.nn.transformer import Transformer
 from sketchknitter.nn.unet1d import UNet1d
+from sketchknitter.settings import BackboneConfig
+from sketchknitter.systems.sketchknitter.config import build_backbone
 
 INPUTS, OUTPUTS, CLASSES = 7, 5, 3
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from sketchknitter.cli import edits
-from sketchknitter.editing import Editing
 from sketchknitter.errors import UserError
+from sketchknitter.settings import Editing
 
 DESCRIPTION = """Finish an unfinished drawing, n times; what was drawn stays as it is.
 
@@ -61,12 +61,14 @@ def run(argv: list[str]) -> None:
     _check(what)
     sketch = edits.read(what.file)
     model = edits.load(what)
-    from sketchknitter import editing
+    from sketchknitter.editing.complete import complete
+    from sketchknitter.editing.options import BATCH
+    from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    total = options.how.steps * -(-what.n // editing.BATCH)
+    total = options.how.steps * -(-what.n // BATCH)
     with edits.progress(total, "complete") as watch:
-        done = editing.complete(
+        done = complete(
             model,
             sketch,
             what.n,
@@ -86,7 +88,7 @@ def run(argv: list[str]) -> None:
     apart = ""
     if what.n > 1:
         kept = None if what.heal else sketch
-        apart = f", new ink {editing.spread_of(done, kept):.1%} of the size apart on average"
+        apart = f", new ink {spread_of(done, kept):.1%} of the size apart on average"
     print(
         f"finished {edits.class_note(what.label, done[0].label)}: {what.n} ending"
         f"{'s' * (what.n > 1)}{apart}, {clock}; {what.output}"

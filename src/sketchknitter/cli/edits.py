@@ -17,7 +17,7 @@ from sketchknitter.errors import UserError
 
 if TYPE_CHECKING:
     from sketchknitter.diffusion.sampler import Frame
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.sketch import Sketch
 
 NOT_NAMED = "guess"
@@ -45,7 +45,7 @@ def load(options: Drawing) -> SketchKnitter:
     import torch
 
     from sketchknitter.cli.process import pick_device
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.editing.model import SketchKnitter
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -59,7 +59,7 @@ def read(path: str) -> Sketch:
         UserError: it cannot be read, or is empty or a dot.
     """
     from sketchknitter import io
-    from sketchknitter.fitting import check
+    from sketchknitter.data.outline import check
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

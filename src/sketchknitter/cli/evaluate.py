@@ -62,7 +62,7 @@ def run(argv: list[str]) -> None:
         args=argv,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    from sketchknitter import report
+    from sketchknitter.reports import report
 
     if options.output is not None:
         report.check_path(options.output)
@@ -71,8 +71,8 @@ def run(argv: list[str]) -> None:
     import torch
 
     from sketchknitter.data.sides import read_sides
-    from sketchknitter.evaluate import Settings, evaluate
-    from sketchknitter.metrics.features import FeatureNetwork, load_judge
+    from sketchknitter.metrics.judge.network import FeatureNetwork, load_judge
+    from sketchknitter.reports.evaluate import Settings, evaluate
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -89,10 +89,10 @@ def run(argv: list[str]) -> None:
     from tqdm import tqdm
 
     from sketchknitter.cli.process import pick_device
-    from sketchknitter.data.dataset import open_data
-    from sketchknitter.experiments.document import to_html, to_markdown
-    from sketchknitter.metrics.features import load_judge
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.data.prepare import open_data
+    from sketchknitter.editing.model import SketchKnitter
+    from sketchknitter.metrics.judge.network import load_judge
+    from sketchknitter.reports.document import to_html, to_markdown
 
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -59,9 +59,9 @@ def run(argv: list[str]) -> None:
     import torch
     from tqdm import tqdm
 
-    from sketchknitter.config import class_index
-    from sketchknitter.model import SketchKnitter
-    from sketchknitter.nn.recognizer import Recognizer
+    from sketchknitter.editing.model import SketchKnitter
+    from sketchknitter.recognizers.picture import Recognizer
+    from sketchknitter.systems.sketchknitter.config import class_index
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)

@@ -8,8 +8,8 @@ from typing import Annotated
 import tyro
 
 from sketchknitter.cli import edits
-from sketchknitter.editing import Editing
 from sketchknitter.errors import UserError
+from sketchknitter.settings import Editing
 
 DESCRIPTION = """Redraw a clumsy drawing so that it stays itself.
 
@@ -66,11 +66,12 @@ def run(argv: list[str]) -> None:
         raise UserError(f"--strength must lie in 0 … 1, not {what.strength}")
     sketch = edits.read(what.file)
     model = edits.load(what)
-    from sketchknitter import editing
+    from sketchknitter.editing.heal import heal
+    from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
     with edits.progress(options.how.steps, "heal") as watch:
-        healed = editing.heal(
+        healed = heal(
             model,
             sketch,
             what.strength,
@@ -81,7 +82,7 @@ def run(argv: list[str]) -> None:
             **vars(options.how),
         )
     edits.write([healed], what.output)
-    moved = editing.spread_of([sketch, healed])
+    moved = spread_of([sketch, healed])
     print(
         f"healed {edits.class_note(what.label, healed.label)}: {moved:.1%} of its size from the"
         f" input, {clock}; {what.output}"

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from sketchknitter.cli import edits
-from sketchknitter.editing import Editing
+from sketchknitter.settings import Editing
 
 DESCRIPTION = """The drawings between two drawings, both included.
 
@@ -49,11 +49,11 @@ def run(argv: list[str]) -> None:
     io.check_output(what.output)
     first, second = edits.read(what.first), edits.read(what.second)
     model = edits.load(what)
-    from sketchknitter import editing
+    from sketchknitter.editing.interpolate import interpolate
 
     clock = edits.Clock()
     with edits.progress(options.how.steps, "interpolate") as watch:
-        path = editing.interpolate(
+        path = interpolate(
             model,
             first,
             second,

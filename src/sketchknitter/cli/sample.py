@@ -14,15 +14,16 @@ import tyro
 
 from sketchknitter.cli import shim
 from sketchknitter.cli.process import pick_device
-from sketchknitter.config import Settings
 from sketchknitter.errors import UserError
+from sketchknitter.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
 
     from sketchknitter.diffusion.sampler import Frame
-    from sketchknitter.model import Progress, SketchKnitter
+    from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.sketch import Sketch
+    from sketchknitter.systems.sketchknitter.model import Progress
 
 DESCRIPTION = """Draw new sketches; the suffix of -o picks the format: .svg .png .gif .npz .ndjson.
 
@@ -107,7 +108,7 @@ def run(argv: list[str]) -> None:
     _check(options)
     import torch
 
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.editing.model import SketchKnitter
 
     if what.threads:
         torch.set_num_threads(what.threads)

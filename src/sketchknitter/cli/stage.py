@@ -8,8 +8,8 @@ from typing import Literal
 
 import tyro
 
-from sketchknitter.config import StageConfig
 from sketchknitter.errors import UserError
+from sketchknitter.settings import StageConfig
 
 DESCRIPTION = """Add a further stage to a trained model; the file is rewritten with it.
 
@@ -68,10 +68,10 @@ def run(argv: list[str]) -> None:
     import torch
     from tqdm import tqdm
 
-    from sketchknitter.data.dataset import open_data
-    from sketchknitter.model import _locate
-    from sketchknitter.nn.recognizer import Recognizer
-    from sketchknitter.train_recognizability import run_stage
+    from sketchknitter.data.prepare import open_data
+    from sketchknitter.recognizers.picture import Recognizer
+    from sketchknitter.systems.sketchknitter.model import _locate
+    from sketchknitter.systems.sketchknitter.recognizability import run_stage
 
     if what.threads:
         torch.set_num_threads(what.threads)

@@ -64,9 +64,9 @@ def run(argv: list[str]) -> None:
     folder = Path(options.output or f"runs/table-{Path(options.preset).stem}")
     import torch
 
-    from sketchknitter.data.dataset import open_data
+    from sketchknitter.data.prepare import open_data
     from sketchknitter.experiments.runner import Runner
-    from sketchknitter.metrics.features import load_judge
+    from sketchknitter.metrics.judge.network import load_judge
 
     if options.threads:
         torch.set_num_threads(options.threads)

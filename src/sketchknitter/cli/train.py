@@ -16,14 +16,14 @@ import tyro
 from sketchknitter.cli import shim, stage
 from sketchknitter.cli.process import Signals, commit, pick_device, span
 from sketchknitter.cli.toml import to_toml, words_of
-from sketchknitter.config import AugmentConfig, BackboneConfig, DiffusionConfig, OptimConfig
 from sketchknitter.data.codec import Codec, RepresentationName
 from sketchknitter.errors import UserError
+from sketchknitter.settings import AugmentConfig, BackboneConfig, DiffusionConfig, OptimConfig
 
 if TYPE_CHECKING:
-    from sketchknitter.config import ModelConfig
-    from sketchknitter.run import Run
-    from sketchknitter.train import Record, Trainer
+    from sketchknitter.systems.sketchknitter.config import ModelConfig
+    from sketchknitter.systems.sketchknitter.run import Run
+    from sketchknitter.systems.sketchknitter.trainer import Record, Trainer
 
 DESCRIPTION = """Train a model; --log-dir gets checkpoints, previews, a log and a loss plot.
 
@@ -180,10 +180,10 @@ def _set_up(options: Train, device: str, argv: list[str]) -> Run:
     """Data, trainer and run folder."""
     import torch
 
-    from sketchknitter.config import ModelConfig
-    from sketchknitter.data.dataset import open_data
-    from sketchknitter.run import Run, adapted, within
-    from sketchknitter.train import Trainer
+    from sketchknitter.data.prepare import open_data
+    from sketchknitter.systems.sketchknitter.config import ModelConfig
+    from sketchknitter.systems.sketchknitter.run import Run, adapted, within
+    from sketchknitter.systems.sketchknitter.trainer import Trainer
 
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     lead = not distributed or torch.distributed.get_rank() == 0
@@ -194,7 +194,7 @@ def _set_up(options: Train, device: str, argv: list[str]) -> Run:
     data = data or open_data(options.run.data_dir, classes, progress=False)
     weights = None
     if options.run.model_path:
-        from sketchknitter.model import SketchKnitter
+        from sketchknitter.editing.model import SketchKnitter
 
         start = SketchKnitter.from_pretrained(options.run.model_path).checkpoint
         _check_fit(options, start.config)
@@ -301,7 +301,7 @@ def _resume(training: Run, options: Train) -> None:
 
 def _say_changes(trainer: Trainer, state: str | Path) -> None:
     """What of the learning settings differs from the run that is resumed."""
-    from sketchknitter.checkpoint import read_tensors
+    from sketchknitter.systems.sketchknitter.checkpoint import read_tensors
 
     old = read_tensors(state)[1]["optim"]
     now = dataclasses.asdict(trainer.optim)

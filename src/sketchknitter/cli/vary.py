@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from sketchknitter.cli import edits
-from sketchknitter.editing import Editing
+from sketchknitter.settings import Editing
 
 DESCRIPTION = """Variations of one drawing.
 
@@ -51,11 +51,12 @@ def run(argv: list[str]) -> None:
     io.check_output(what.output)
     sketch = edits.read(what.file)
     model = edits.load(what)
-    from sketchknitter import editing
+    from sketchknitter.editing.vary import vary
+    from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
     with edits.progress(options.how.steps, "vary") as watch:
-        new = editing.vary(
+        new = vary(
             model,
             sketch,
             what.n,
@@ -68,5 +69,5 @@ def run(argv: list[str]) -> None:
     edits.write(new, what.output, captions=what.captions)
     print(
         f"varied {edits.class_note(what.label, new[0].label)}: {len(new)} drawings, on average"
-        f" {editing.spread_of(new):.1%} of their size apart, {clock}; {what.output}"
+        f" {spread_of(new):.1%} of their size apart, {clock}; {what.output}"
     )

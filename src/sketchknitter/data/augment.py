@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sketchknitter.settings import AugmentConfig
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -22,6 +24,12 @@ class Augment:
     rotate: float = 8.0
     scale: float = 0.12
     drop: float = 0.0
+
+    @classmethod
+    def of(cls, config: AugmentConfig) -> Augment | None:
+        """What the settings ask for; None where they ask for nothing."""
+        out = cls(config.mirror, config.rotate, config.resize, config.point_drop)
+        return None if out == cls(0, 0, 0, 0) else out
 
     def __call__(self, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Stroke-3 rows (n, 3) in px -> augmented rows, float64."""

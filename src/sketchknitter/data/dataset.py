@@ -285,34 +285,3 @@ def _open_split(folder: Path, name: str, classes: tuple[str, ...], count: int) -
 def _rising(offsets: NDArray[np.int64]) -> bool:
     pieces = range(0, len(offsets), _PIECE)
     return all((np.diff(offsets[a : a + _PIECE + 1]) > 0).all() for a in pieces)
-
-
-# -- anything that holds drawings ----------------------------------------------------------------
-def open_data(
-    paths: AnyPath | Sequence[AnyPath],
-    classes: Sequence[str] | None = None,
-    *,
-    progress: bool = True,
-) -> PreparedSet:
-    """Open a prepared folder, or prepare drawing files into the user's cache and open that.
-
-    The cache is ``$XDG_CACHE_HOME/sketchknitter/prepared`` (``~/.cache`` by default); its key is
-    made of the files' names, sizes and times and of how they are prepared, so that a second call
-    opens at once and a changed file is prepared anew.
-
-    Args:
-        paths: a prepared folder, a folder of drawing files, a drawing file, or several of these.
-        classes: only these; in a folder with one file for each class, only those are read.
-        progress: show a bar on stderr while preparing.
-
-    Raises:
-        UserError: nothing readable there, a damaged set, an unknown class.
-    """
-    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    if len(many) == 1 and is_prepared(many[0]):
-        data = PreparedSet.open(many[0])
-    else:
-        from sketchknitter.data.prepare import prepare_cached
-
-        data = prepare_cached(many, classes, progress=progress)
-    return data if classes is None else data.select(classes)

@@ -192,3 +192,32 @@ def prepare_cached(
             ) from None
         return prepare(files, target, recipe, progress=progress)
     return PreparedSet.open(target)
+
+
+# -- anything that holds drawings ----------------------------------------------------------------
+def open_data(
+    paths: AnyPath | Sequence[AnyPath],
+    classes: Sequence[str] | None = None,
+    *,
+    progress: bool = True,
+) -> PreparedSet:
+    """Open a prepared folder, or prepare drawing files into the user's cache and open that.
+
+    The cache is ``$XDG_CACHE_HOME/sketchknitter/prepared`` (``~/.cache`` by default); its key is
+    made of the files' names, sizes and times and of how they are prepared, so that a second call
+    opens at once and a changed file is prepared anew.
+
+    Args:
+        paths: a prepared folder, a folder of drawing files, a drawing file, or several of these.
+        classes: only these; in a folder with one file for each class, only those are read.
+        progress: show a bar on stderr while preparing.
+
+    Raises:
+        UserError: nothing readable there, a damaged set, an unknown class.
+    """
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    if len(many) == 1 and is_prepared(many[0]):
+        data = PreparedSet.open(many[0])
+    else:
+        data = prepare_cached(many, classes, progress=progress)
+    return data if classes is None else data.select(classes)

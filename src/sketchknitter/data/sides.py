@@ -10,7 +10,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sketchknitter import io
-from sketchknitter.data.dataset import SPLITS, Split, is_prepared, open_data
+from sketchknitter.data.dataset import SPLITS, Split, is_prepared
+from sketchknitter.data.prepare import open_data
 from sketchknitter.errors import UserError
 from sketchknitter.io.npz import splits_in
 from sketchknitter.sketch import Sketch

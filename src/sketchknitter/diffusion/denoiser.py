@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sketchknitter.diffusion.names import ParametrizationName
 from sketchknitter.diffusion.schedule import Schedule
+from sketchknitter.settings import ParametrizationName
 
 PEN_STATES = 3  # draw, lift, end
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sketchknitter.diffusion.names import ScheduleName
 from sketchknitter.errors import UserError
+from sketchknitter.settings import ScheduleName
 
 
 def _betas(name: str, steps: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from sketchknitter.diffusion.schedule import Schedule
-from sketchknitter.diffusion.scorer import Scorer, estimated_noise
+from sketchknitter.diffusion.scores import Scores, estimated_noise
 from sketchknitter.diffusion.timesteps import Grid, StepRecord, Timesteps
 from sketchknitter.errors import UserError
 
@@ -136,7 +136,7 @@ class Adaptive:
         steps: int,
         schedule: Schedule,
         calibration: Calibration,
-        scorer: Scorer,
+        scorer: Scores,
         patience: float = 0.5,
         tolerance: float = 0.02,
     ) -> None:
@@ -177,7 +177,7 @@ class Adaptive:
 
 
 def policy(
-    name: str, steps: int, schedule: Schedule, calibration: Calibration, scorer: Scorer
+    name: str, steps: int, schedule: Schedule, calibration: Calibration, scorer: Scores
 ) -> Timesteps:
     """The shortcut policy called ``name``, one of ``NAMES``, with a budget of ``steps``.
 

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sketchknitter.experiments import published
-from sketchknitter.experiments.document import Block, Grid, Heading, Text
 from sketchknitter.experiments.measuring import ALL, METRICS, Metric
 from sketchknitter.experiments.order import Agreement, Disagreement, compare
 from sketchknitter.experiments.results import Measured, Results
 from sketchknitter.experiments.summary import Value, cell, value
-from sketchknitter.report import number
+from sketchknitter.reports.document import Block, Grid, Heading, Text
+from sketchknitter.reports.report import number
 
 FEW = 3  # systems below which no order is tested
 

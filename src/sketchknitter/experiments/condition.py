@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sketchknitter import editing
+from sketchknitter.editing.complete import complete
+from sketchknitter.editing.heal import heal_all
 from sketchknitter.errors import UserError
-from sketchknitter.experiments.document import Block, Bullets, Grid, Heading, Page, Text
-from sketchknitter.metrics.features import FeatureNetwork, Features
+from sketchknitter.metrics.judge.network import FeatureNetwork, Features
 from sketchknitter.metrics.recognition import recognize
+from sketchknitter.metrics.spread import spread_of
+from sketchknitter.reports.document import Block, Bullets, Grid, Heading, Page, Text
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
     from sketchknitter.data.dataset import Split
-    from sketchknitter.model import SketchKnitter
+    from sketchknitter.editing.model import SketchKnitter
 
 Array = NDArray[np.float64]
 
@@ -216,7 +218,7 @@ class Experiment:
         if compare:
             # of the clean side: a deformed drawing is larger, and must not gain by that
             pairs = zip(self.clean, drawings, strict=True)
-            gaps = [editing.spread_of([a, b], extent=a.extent) for a, b in pairs]
+            gaps = [spread_of([a, b], extent=a.extent) for a, b in pairs]
             out["Chamfer, %"] = 100 * float(np.mean(gaps))
         return out
 
@@ -249,7 +251,7 @@ class Experiment:
         yield "class only", guessed
 
     def _healed(self, bad: list[Sketch], strength: float, options: dict[str, Any]) -> list[Sketch]:
-        return editing.heal_all(self.model, bad, strength, **options)
+        return heal_all(self.model, bad, strength, **options)
 
     # -- completion ------------------------------------------------------------------------------
     def completed(self, kind: str, percent: int) -> list[Row]:
@@ -272,9 +274,7 @@ class Experiment:
             done = [e[0] for e in endings]
             figures = self.measure(done) | {
                 "apart, %": 100
-                * float(
-                    np.mean([editing.spread_of(e, b) for e, b in zip(endings, bad, strict=True)])
-                )
+                * float(np.mean([spread_of(e, b) for e, b in zip(endings, bad, strict=True)]))
             }
             rows.setdefault(kind, []).append((self.measure(bad), bad))
             rows.setdefault("completed", []).append((figures, done))
@@ -282,7 +282,7 @@ class Experiment:
         return [_row(name, parts) for name, parts in rows.items()]
 
     def _endings(self, sketch: Sketch, kind: str, seed: int, number: int) -> list[Sketch]:
-        return editing.complete(
+        return complete(
             self.model,
             sketch,
             ENDINGS,

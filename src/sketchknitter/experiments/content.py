@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from sketchknitter.experiments import published
 from sketchknitter.experiments.agreement import agreement_blocks, clamp_blocks
 from sketchknitter.experiments.declare import REAL
-from sketchknitter.experiments.document import Block, Bullets, Grid, Heading, Page, Picture, Text
 from sketchknitter.experiments.measuring import ALL, METRICS
 from sketchknitter.experiments.results import Measured, Results
 from sketchknitter.experiments.summary import cell, mean_and_spread, shown, value
 from sketchknitter.plot import Series, lines
-from sketchknitter.report import number
+from sketchknitter.reports.document import Block, Bullets, Grid, Heading, Page, Picture, Text
+from sketchknitter.reports.report import number
 
 ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
 BRIEF = ("fid_sketch", "precision", "recall", "geometry_score", "top1")

@@ -9,17 +9,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sketchknitter.config import Settings
-from sketchknitter.diffusion.scorer import estimated_noise
+from sketchknitter.diffusion.scores import estimated_noise
 from sketchknitter.diffusion.timesteps import Grid
+from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
 from sketchknitter.metrics.prediction import ranks
-from sketchknitter.model import SketchKnitter
-from sketchknitter.nn.recognizability import probability
-from sketchknitter.nn.recognizer import Recognizer
+from sketchknitter.recognizers.picture import Recognizer
+from sketchknitter.recognizers.progress import probability
 from sketchknitter.seeds import stream
+from sketchknitter.settings import Settings
 from sketchknitter.sketch import Sketch
-from sketchknitter.train_recognizability import guide_labels, recognize, trajectory, walk_levels
+from sketchknitter.systems.sketchknitter.recognizability import (
+    guide_labels,
+    recognize,
+    trajectory,
+    walk_levels,
+)
 
 EXPLAIN, BOOTSTRAP = 51, 52  # what a random stream is for
 Floats = NDArray[np.float64]

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.errors import UserError
-from sketchknitter.model import Generator
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.model import Generator
 
 Tick = Callable[[float], object]  # told of each bit of work: network evaluations of one drawing
 

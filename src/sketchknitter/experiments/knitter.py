@@ -11,20 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from sketchknitter.checkpoint import Checkpoint
-from sketchknitter.config import StageConfig
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion.sampler import Frame
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.diffusion.shortcut import Calibration, static
+from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.declare import record
 from sketchknitter.experiments.kinds import Drawn, Facts, Tick
 from sketchknitter.experiments.probe import Probe, file_hash
 from sketchknitter.experiments.recipes import drawing_settings, recipe, shuffled
-from sketchknitter.model import Generator, Progress, SketchKnitter, _locate
-from sketchknitter.run import LOG, MODEL, STATE, Run, within
-from sketchknitter.train import Record, Trainer
+from sketchknitter.recognizers import picture as recognizer
+from sketchknitter.settings import StageConfig
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+from sketchknitter.systems.sketchknitter.model import Generator, Progress, _locate
+from sketchknitter.systems.sketchknitter.recognizability import run_stage
+from sketchknitter.systems.sketchknitter.run import LOG, MODEL, STATE, Run, within
+from sketchknitter.systems.sketchknitter.trainer import Record, Trainer
 
 BACKWARD = 3.0  # an update costs about three evaluations of each of its drawings
 SAVES, BETWEEN = 8, 25  # full saves of each training, and updates between two at least
@@ -167,7 +170,6 @@ class Scored(Knitter):
         device: str,
         tick: Tick,
     ) -> None:
-        from sketchknitter.train_recognizability import run_stage
 
         if start is None:
             raise UserError('kind = "recognizability" starts from a model: say which with of')
@@ -179,8 +181,6 @@ class Scored(Knitter):
 
     def behavior(self, options: dict[str, Any], settings: dict[str, Any] | None) -> Any:
         if settings is None:
-            from sketchknitter.nn import recognizer
-
             return [1, file_hash(recognizer.GUIDE_WEIGHTS)]
         plain = {k: v for k, v in settings.items() if k not in ("timesteps", "encourage")}
         return [self.probe.drawing({}, plain), _shortcut_levels()]

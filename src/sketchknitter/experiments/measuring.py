@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from sketchknitter.data.dataset import Split
 from sketchknitter.errors import UserError
 from sketchknitter.metrics.copying import nearest_training
-from sketchknitter.metrics.features import FeatureNetwork
 from sketchknitter.metrics.fid import frechet_distance, inception_score, kernel_distance
 from sketchknitter.metrics.geometry_score import mean_relative_living_times, stroke_vectors
+from sketchknitter.metrics.judge.network import FeatureNetwork, Features
 from sketchknitter.metrics.precision_recall import precision_and_recall
 from sketchknitter.metrics.recognition import recognize
 from sketchknitter.metrics.statistics import statistic_distances, stroke_statistics
+from sketchknitter.raster import render_batch
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 
@@ -177,14 +178,12 @@ class Bench:
 
 def behavior() -> Any:
     """Figures of fixed drawings, to five digits: they change when a metric computes differently."""
-    from sketchknitter.metrics.features import Features
 
     class Plain:
         name = identity = "plain"
         classes: tuple[str, ...] = ("a", "b", "c")
 
         def embed(self, sketches: Sequence[Sketch], progress: bool = False) -> Features:
-            from sketchknitter.raster import render_batch
 
             pictures = render_batch(sketches, 8).reshape(len(sketches), -1) / 255.0
             p = np.exp(pictures[:, :3] + pictures[:, 30:33])

@@ -17,12 +17,12 @@ import numpy as np
 import torch
 
 from sketchknitter.data.dataset import SPLITS, PreparedSet, Split
+from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import digest
 from sketchknitter.experiments.recipes import Recipe, drawing_settings, recipe
-from sketchknitter.model import SketchKnitter
 from sketchknitter.seeds import stream
-from sketchknitter.train import Trainer
+from sketchknitter.systems.sketchknitter.trainer import Trainer
 
 PROBE = 62  # what a random stream is for
 SHORT = 12  # evaluations that a probe takes for a drawing, about

@@ -7,21 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from sketchknitter.config import (
-    AugmentConfig,
-    BackboneConfig,
-    DiffusionConfig,
-    ModelConfig,
-    OptimConfig,
-    Settings,
-)
+from sketchknitter.data.augment import Augment
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import Split
 from sketchknitter.data.shuffle import SHUFFLES, Chain, RowChange
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.declare import record
-from sketchknitter.model import make_settings
 from sketchknitter.seeds import stream
+from sketchknitter.settings import (
+    AugmentConfig,
+    BackboneConfig,
+    DiffusionConfig,
+    OptimConfig,
+    Settings,
+)
+from sketchknitter.systems.sketchknitter.config import ModelConfig
+from sketchknitter.systems.sketchknitter.model import make_settings
 
 SHUFFLE = 61  # what a random stream is for
 
@@ -60,7 +61,7 @@ def recipe(options: dict[str, Any], where: str = "options") -> Recipe:
     shuffle = SHUFFLES[name] if name is not None else None
     change: AugmentConfig | RowChange = made["augment"]
     if shuffle is not None:
-        after = made["augment"].build()
+        after = Augment.of(made["augment"])
         change = Chain((shuffle, after)) if after is not None else shuffle
     model = ModelConfig(made["network"], made["diffusion"], made["codec"])
     return Recipe(model, made["optim"], change, shuffle)

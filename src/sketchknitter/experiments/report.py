@@ -8,11 +8,11 @@ from pathlib import Path
 
 from sketchknitter.experiments import published
 from sketchknitter.experiments.content import blocks
-from sketchknitter.experiments.document import Picture, as_png, to_html, to_markdown
 from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.results import Results
 from sketchknitter.experiments.summary import value
 from sketchknitter.files import atomic
+from sketchknitter.reports.document import Picture, as_png, to_html, to_markdown
 
 
 def to_csv(results: Results) -> str:

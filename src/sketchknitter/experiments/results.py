@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from sketchknitter import __version__
 from sketchknitter.experiments import measuring
 from sketchknitter.experiments.declare import REAL, Row, Table
 from sketchknitter.experiments.gallery import Gallery
@@ -131,7 +132,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _conditions(parts: Parts) -> Iterator[tuple[str, Any]]:
-    from sketchknitter import __version__
 
     data, measure, network = parts.data, parts.table.measure, parts.network
     yield "judge", f"{network.name} ({network.identity})"

@@ -8,7 +8,7 @@ import numpy as np
 
 from sketchknitter.experiments.measuring import ALL, METRICS, Metric
 from sketchknitter.experiments.results import Measured
-from sketchknitter.report import number
+from sketchknitter.reports.report import number
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sketchknitter.errors import UserError
-from sketchknitter.io.records import AnyPath, Reject
+from sketchknitter.files import AnyPath
+from sketchknitter.io.records import Reject
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:

@@ -9,8 +9,7 @@ import numpy as np
 from PIL import Image
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import atomic
-from sketchknitter.io.records import AnyPath
+from sketchknitter.files import AnyPath, atomic
 from sketchknitter.io.svg_write import Page, document, group, number, strokes_svg
 from sketchknitter.raster import Bounds, grid
 from sketchknitter.sketch import Sketch

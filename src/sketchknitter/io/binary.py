@@ -10,10 +10,10 @@ from typing import IO
 import numpy as np
 
 from sketchknitter.errors import UserError
+from sketchknitter.files import AnyPath
 from sketchknitter.io.records import (
     MAX_LINE,
     MAX_POINTS,
-    AnyPath,
     BadDrawing,
     Reject,
     kind_of,

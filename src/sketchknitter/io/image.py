@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import atomic
-from sketchknitter.io.records import AnyPath
+from sketchknitter.files import AnyPath, atomic
 from sketchknitter.raster import grid
 from sketchknitter.sketch import Sketch
 

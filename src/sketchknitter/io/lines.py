@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 from typing import IO
 
-from sketchknitter.io.records import MAX_LINE, MIB, AnyPath
+from sketchknitter.files import AnyPath
+from sketchknitter.io.records import MAX_LINE, MIB
 
 
 def iter_line_blocks(

@@ -18,13 +18,12 @@ import orjson
 from numpy.typing import NDArray
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import atomic
+from sketchknitter.files import AnyPath, atomic
 from sketchknitter.io.lines import iter_line_blocks, iter_ndjson_lines
 from sketchknitter.io.records import (
     MAX_LINE,
     MAX_POINTS,
     MIB,
-    AnyPath,
     BadDrawing,
     Reject,
     digits_for,

@@ -18,11 +18,11 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sketchknitter.errors import UserError
+from sketchknitter.files import AnyPath
 from sketchknitter.io.records import (
     MAX_POINTS,
     MIB,
     SPLITS,
-    AnyPath,
     BadDrawing,
     Reject,
     check_split,

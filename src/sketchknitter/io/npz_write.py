@@ -11,8 +11,8 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from sketchknitter.files import atomic
-from sketchknitter.io.records import SPLITS, AnyPath, check_split
+from sketchknitter.files import AnyPath, atomic
+from sketchknitter.io.records import SPLITS, check_split
 from sketchknitter.sketch import Sketch
 
 _INT16 = np.iinfo(np.int16)

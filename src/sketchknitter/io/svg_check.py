@@ -8,7 +8,8 @@ from typing import Any
 from xml.parsers import expat
 
 from sketchknitter.errors import UserError
-from sketchknitter.io.records import MIB, AnyPath
+from sketchknitter.files import AnyPath
+from sketchknitter.io.records import MIB
 
 MAX_SVG = 32 * MIB
 MAX_ELEMENTS = 100_000  # also after every <use> has been replaced by what it names

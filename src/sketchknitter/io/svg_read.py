@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchknitter.errors import UserError
-from sketchknitter.io.records import MAX_POINTS, AnyPath, Reject, kind_of, no_splits, read_head
+from sketchknitter.files import AnyPath
+from sketchknitter.io.records import MAX_POINTS, Reject, kind_of, no_splits, read_head
 from sketchknitter.io.svg_check import DEFINITIONS, MAX_SVG, check_svg
 from sketchknitter.sketch import Sketch
 

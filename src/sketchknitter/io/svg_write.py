@@ -10,8 +10,8 @@ from html import escape
 import numpy as np
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import atomic
-from sketchknitter.io.records import AnyPath, digits_for
+from sketchknitter.files import AnyPath, atomic
+from sketchknitter.io.records import digits_for
 from sketchknitter.sketch import Array, Sketch
 
 _CELL = 100.0  # user units of a cell of a page

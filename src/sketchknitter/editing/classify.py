@@ -1,0 +1,367 @@
+"""What a drawing is or will be, how much of it is missing, and how large the whole is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sketchknitter.data.outline import Outline, error_of, outline, widening
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion.guidance.deformed import drowned, drowning_level
+from sketchknitter.diffusion.guidance.known import FREE, Anchored, Known, Walk
+from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.diffusion.timesteps import Grid
+from sketchknitter.editing.plan import Plan, rows_of
+from sketchknitter.errors import UserError
+from sketchknitter.geometry import QUICKDRAW_SIZE
+from sketchknitter.raster import render
+from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
+from sketchknitter.recognizers.points import LONGEST, READER_WEIGHTS, Reader
+from sketchknitter.seeds import stream
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.config import class_index
+
+if TYPE_CHECKING:
+    from sketchknitter.systems.sketchknitter.model import DrawingModel
+
+Where = Literal["end", "start", "anywhere"]
+WHERE: tuple[Where, ...] = ("end", "start", "anywhere")
+LABEL, CHOICE = 31, 32  # what a random stream is for
+DRIFT = 100.0  # px: how far the middle of a part may lie from that of the whole
+TEMPER = 3.0  # nats of surprise that count as one: the pilot's verdict is rough
+CLEAR, UNCLEAR = 0.05, 0.12  # shares of its size by which points may be off: a picture of such
+# errors says all it can, or nothing; chosen on valid drawings
+SIZE = (
+    0.6  # of the density's change with size that a truncated bound sees; chosen on valid drawings
+)
+
+
+# -- plans and tasks -----------------------------------------------------------------------------
+def walk_of(model: DrawingModel) -> Walk:
+    """The model's way from state to positions."""
+    return Walk(model.config.codec.rho, model.config.codec.scale)
+
+
+def task_of(
+    model: DrawingModel,
+    plans: Sequence[Plan],
+    labels: Sequence[int],
+    streams: Sequence[np.random.Generator],
+) -> sampling.Task:
+    """One row for each plan."""
+    rows = torch.tensor([rows_of(p, model.config.codec) for p in plans])
+    mask = torch.arange(int(rows.max()))[None] < rows[:, None]
+    label = torch.as_tensor(np.asarray(labels, dtype=np.int64))
+    return sampling.Task(label.to(model.device), mask.to(model.device), SketchNoise(streams))
+
+
+def known_of(
+    model: DrawingModel,
+    plans: Sequence[Plan],
+    spreads: Sequence[np.ndarray],
+    drift: float = DRIFT,
+) -> Known:
+    """What is known of a batch of plans.
+
+    Args:
+        spreads: px, (k,) for each outline: 0 keeps a point and its pen, infinite forgets it.
+        drift: px by which the whole may be displaced.
+    """
+    shift = 1 - model.config.codec.extra
+    points_wide = max(p.count for p in plans)
+    points = np.zeros((len(plans), points_wide, 2))
+    spread = np.full((len(plans), points_wide), np.inf)
+    pens = np.full((len(plans), points_wide), FREE)
+    for i, (plan, own) in enumerate(zip(plans, spreads, strict=True)):
+        points[i, plan.place] = plan.model_points()
+        spread[i, plan.place] = own
+        pens[i, : plan.count] = plan.pens()
+        pens[i, plan.place[own > 0]] = FREE
+    return Known(
+        torch.as_tensor(points, device=model.device),
+        torch.as_tensor(spread, device=model.device),
+        # an offset's row tells the pen after the point it leads to
+        torch.as_tensor(pens[:, shift:], device=model.device),
+        drift,
+    )
+
+
+# -- how much is missing -------------------------------------------------------------------------
+def proposals(
+    model: DrawingModel,
+    sketch: Sketch,
+    labels: Sequence[int],
+    rngs: Sequence[np.random.Generator],
+    where: Where = "end",
+) -> list[Plan]:
+    """Guesses, one for each label and stream, of how much is missing and of the whole's size.
+
+    The number of points comes from the class's training drawings, those with more points than are
+    known, each weighted by 1 / n (the chance to find a drawing of n points in just this state).
+    The size follows how much is there: of QuickDraw drawings cut off at a share f of their points,
+    the box measures about min(1, 0.43 + 0.88 f ± 0.2) of the whole's.
+    """
+    longest = model.config.codec.max_points
+    most = longest * 3 // 4
+    first = outline(sketch, 0.85, most)
+    out = []
+    for label, rng in zip(labels, rngs, strict=True):
+        counts = model.checkpoint.lengths[label].double().numpy()[: longest + 1]
+        n = _length(counts / np.maximum(np.arange(len(counts)), 1), len(first) + 2, rng)
+        share = float(np.clip(rng.normal(0.43 + 0.88 * len(first) / n, 0.2), 0.3, 1.0))
+        known = outline(sketch, share, most)
+        missing = max(n - len(known), 2)
+        if not model.denoiser.length_given:
+            missing = longest - len(known)
+        place = _places(known, missing, where, rng)
+        scale = QUICKDRAW_SIZE * share / sketch.extent
+        out.append(Plan(known, place, len(known) + missing, scale))
+    return out
+
+
+def _length(weights: np.ndarray, least: int, rng: np.random.Generator) -> int:
+    tail = weights[least:]
+    if not tail.sum():  # longer than anything in training
+        return least + int(rng.integers(2, 10))
+    return least + int(np.searchsorted(np.cumsum(tail), rng.random() * tail.sum(), side="right"))
+
+
+def _places(known: Outline, missing: int, where: Where, rng: np.random.Generator) -> np.ndarray:
+    """Where the known points stand when ``missing`` others come after, before or among them."""
+    index = np.arange(len(known))
+    if where == "end":
+        return index
+    if where == "start":
+        return index + missing
+    gap = np.cumsum(np.append(0, known.ends[:-1]))  # known strokes before each point
+    shares = rng.dirichlet(np.full(gap[-1] + 2, 0.7))
+    sizes = np.floor(shares * missing).astype(int)
+    sizes[np.argmax(shares)] += missing - sizes.sum()
+    return index + np.cumsum(sizes)[gap]
+
+
+@torch.no_grad()
+def pilot(
+    model: DrawingModel,
+    plans: Sequence[Plan],
+    labels: Sequence[int],
+    streams: Sequence[np.random.Generator],
+    levels: int = 6,
+) -> np.ndarray:
+    """How much each plan's known part surprises the model, nats, (M,).
+
+    A short completion is drawn for each plan; at every level the model predicts the known part
+    before it is told. The sum of its errors, times the signal-to-noise ratio, is the variational
+    bound's part on what is known (Kingma et al. 2021, eq. 11): Bayes' rule over lengths, sizes and
+    classes, with the model's own likelihood. A density per px grows with the size at which the
+    known part is shown; the bound, cut off where noise still hides details, sees only a part of
+    that (``SIZE``).
+    """
+    schedule = model.denoiser.schedule
+    surprise = torch.zeros(len(plans), dtype=torch.float64)
+
+    def add(t: Tensor, miss: Tensor) -> None:
+        alpha, sigma = schedule(t)
+        surprise.add_((0.5 * (alpha / sigma) ** 2 * miss.double()).cpu())
+
+    task = task_of(model, plans, labels, streams)
+    known = known_of(model, plans, [np.zeros(len(p.outline)) for p in plans])
+    bits = model.denoiser.pens.channels > 0
+    anchored = Anchored(model.denoiser, walk_of(model), known, bits, miss=add)
+    grid = Grid(np.linspace(0.95, 0.3, levels) * schedule.steps, schedule.steps)
+    sampling.draw(anchored, sampling.method("ddim"), grid, task, task.normal(model.width))
+    size = [2 * len(p.outline) * np.log(p.scale * p.extent / QUICKDRAW_SIZE) for p in plans]
+    return surprise.numpy() - SIZE * np.array(size)
+
+
+def choose(surprise: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """``n`` candidates, by their posterior, none twice (Gumbel top-k), the likeliest first."""
+    keys = -surprise / TEMPER + rng.gumbel(size=len(surprise))
+    return np.argsort(-keys, kind="stable")[:n]
+
+
+# -- what it is ----------------------------------------------------------------------------------
+@lru_cache(maxsize=1)
+def guide() -> Recognizer | None:
+    """The shipped recognizer, or None where there is none."""
+    return Recognizer.load() if GUIDE_WEIGHTS.exists() else None
+
+
+@lru_cache(maxsize=1)
+def reader() -> Reader | None:
+    """The shipped reader, if it is there."""
+    return Reader.load() if READER_WEIGHTS.exists() else None
+
+
+def _seen(model: DrawingModel, sketch: Sketch) -> np.ndarray:
+    """The guide's log-probabilities for the model's classes, (C,); even without a guide."""
+    network = guide()
+    out = np.zeros(len(model.classes))
+    if network is None:
+        return out
+
+    picture = render(sketch, network.size, network.width)
+    ink = 1 - torch.from_numpy(picture).float()[None, None] / 255
+    log_p = network(ink).log_softmax(dim=-1)[0].double().numpy()
+    table = dict(zip(network.classes, log_p, strict=True))
+    lowest = float(log_p.min())
+    return np.array([table.get(name, lowest) for name in model.classes])
+
+
+def _read(model: DrawingModel, sketch: Sketch, finished: bool) -> np.ndarray | None:
+    """The reader's log-probabilities for the model's classes, (C,); None where it knows not all."""
+    network = reader()
+    if network is None or not set(model.classes) <= set(network.classes):
+        return None
+    drawn = outline(sketch, most=LONGEST)
+    log_p = network.log_probabilities(drawn.points, drawn.ends, finished)
+    table = dict(zip(network.classes, log_p, strict=True))
+    return np.array([table[name] for name in model.classes])
+
+
+def guess(
+    model: DrawingModel,
+    sketch: Sketch,
+    *,
+    finished: bool,
+    tolerance: float = 0.0,
+    where: Where = "end",
+    seed: int = 0,
+    draws: int = 2,
+) -> int:
+    """Index of the class that ``sketch`` is likeliest to show, or to become.
+
+    Two witnesses are heard: the guide, which looks at the picture, and the reader, which follows
+    the points. For classes that the reader does not know the model itself speaks in its place: it
+    finds the drawing less surprising under the right label (a diffusion classifier, Li et al. 2023;
+    for unfinished drawings with :func:`pilot` as its likelihood).
+
+    Args:
+        finished: False where something is still to come.
+        tolerance: px of the model's frame by which points may be off.
+    """
+    if len(model.classes) == 1:
+        return 0
+    found = _read(model, sketch, finished)
+    if found is None and finished:
+        found = evidence(model, whole(model, sketch, tolerance), tolerance, seed, draws) / TEMPER
+    elif found is None:
+        found = _likely_endings(model, sketch, where, seed, draws)
+    # a picture of errors tells the guide nothing
+    clear = np.interp(error_of(sketch), (CLEAR, UNCLEAR), (1.0, 0.0))
+    return int(np.argmax(found + _seen(model, sketch) * clear))
+
+
+def _likely_endings(
+    model: DrawingModel, sketch: Sketch, where: Where, seed: int, draws: int
+) -> np.ndarray:
+    """Log-likelihood of an unfinished drawing under each class, (C,), from its pilots."""
+    classes = len(model.classes)
+    labels = np.repeat(np.arange(classes), draws).tolist()
+    # the same streams for every class: they differ by their label alone
+    streams = [stream(seed, LABEL, i % draws) for i in range(len(labels))]
+    plans = proposals(model, sketch, labels, streams, where)
+    surprise = pilot(model, plans, labels, streams).reshape(classes, draws)
+    out: np.ndarray = np.logaddexp.reduce(-surprise / TEMPER, axis=1)
+    return out
+
+
+def whole(model: DrawingModel, sketch: Sketch, off: float = 0.0) -> Plan:
+    """The plan of a finished drawing: all points known, nothing between them.
+
+    Args:
+        off: px of the model's frame by which points may be off; as far as the drawing shows such
+            errors, its box is wider than the drawing is, and its size in the frame is put right.
+    """
+    known = outline(sketch, 1.0, model.config.codec.max_points)
+    count = len(known) if model.denoiser.length_given else model.config.codec.max_points
+    wider = widening(min(error_of(sketch), off / QUICKDRAW_SIZE)) if off else 1.0
+    return Plan(known, np.arange(len(known)), count, wider * QUICKDRAW_SIZE / sketch.extent)
+
+
+def state_of(model: DrawingModel, plans: Sequence[Plan]) -> Tensor:
+    """Clean states (B, N, D) of plans without gaps."""
+    rows = []
+    for plan in plans:
+        lift = plan.outline.ends[1:].astype(float)
+        rows.append(np.column_stack([np.diff(plan.model_points(), axis=0), lift]))
+    points = max(p.count for p in plans) - (1 - model.config.codec.extra)
+    batch = model.config.codec.encode(rows, [0] * len(rows), points).to(model.device)
+    return model.denoiser.state(batch.xy, batch.pen)
+
+
+@torch.no_grad()
+def evidence(
+    model: DrawingModel,
+    plan: Plan,
+    off: float = 0.0,
+    seed: int = 0,
+    draws: int = 2,
+    steps: int = 6,
+) -> np.ndarray:
+    """Log-likelihood of a finished drawing under each class, up to a constant, (C,) nats.
+
+    A diffusion classifier (Li et al. 2023) that knows of errors: the drawing, whose points are off
+    by ``off`` px, is a sample of the level that drowns them, so the variational bound is summed
+    from there on, and the model's prediction is compared with that sample.
+    """
+    classes, schedule = len(model.classes), model.denoiser.schedule
+    walk, clean = walk_of(model), state_of(model, [plan])
+    level = max(drowning_level(walk, off, schedule), schedule.steps // 20)
+    start = torch.tensor(level)
+    task = task_of(
+        model, [plan] * draws, [0] * draws, [stream(seed, LABEL, i) for i in range(draws)]
+    )
+    mask = task.mask.repeat_interleave(classes, dim=0)
+    label = torch.arange(classes, device=model.device).repeat(draws)
+    sample = drowned(
+        clean.expand(draws, -1, -1), walk, off, start, schedule, task.normal(model.width)
+    )
+    alpha_s, sigma_s = (float(c) for c in schedule(start))
+    total = torch.zeros(draws * classes, dtype=torch.float64)
+    levels = np.linspace(level + 0.03 * schedule.steps, 0.97 * schedule.steps, steps + 1)
+    ratio, beta = [], []
+    for t in levels:
+        a, s = (float(c) for c in schedule(torch.tensor(int(t))))
+        ratio.append(a / alpha_s)
+        beta.append(s**2 - (a / alpha_s * sigma_s) ** 2)
+    known = [r * r / b for r, b in zip(ratio, beta, strict=True)]
+    for k, t in enumerate(levels[:-1]):
+        noise = task.normal(model.width)
+        x_t = (ratio[k] * sample + beta[k] ** 0.5 * noise).repeat_interleave(classes, dim=0)
+        at = torch.full((len(x_t),), int(t), device=model.device)
+        x0 = model.denoiser(x_t, at, label, mask).x0
+        s2 = beta[k] + (ratio[k] * sigma_s) ** 2
+        mean = ratio[k] * sigma_s**2 / s2 * x_t + alpha_s * beta[k] / s2 * x0
+        miss = (sample.repeat_interleave(classes, dim=0) - mean) * mask[..., None]
+        total -= 0.5 * (known[k] - known[k + 1]) * (miss.double() ** 2).sum(dim=(1, 2)).cpu()
+    return total.view(draws, classes).mean(dim=0).numpy()
+
+
+def label_index(model: DrawingModel, label: str | None, sketch: Sketch) -> int | None:
+    """Index of the class asked for: "none" is no label, "guess" the drawing's own if it is known.
+
+    Returns:
+        None where it has to be guessed.
+
+    Raises:
+        UserError: an unknown class.
+    """
+
+    if label is None or label == "none":
+        return len(model.classes)
+    if label != "guess":
+        return class_index(model.classes, label)
+    if sketch.label in model.classes:
+        return model.classes.index(sketch.label)
+    return None
+
+
+def check_where(where: str) -> None:
+    if where not in WHERE:
+        raise UserError(f"--where is {' | '.join(WHERE)}, not {where!r}")

@@ -1,0 +1,112 @@
+"""Complete an unfinished drawing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sketchknitter.data.outline import check
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.guidance.repaint import Resampled
+from sketchknitter.editing.classify import (
+    CHOICE,
+    Where,
+    check_where,
+    choose,
+    guess,
+    known_of,
+    label_index,
+    pilot,
+    proposals,
+    task_of,
+)
+from sketchknitter.editing.heal import tolerance
+from sketchknitter.editing.options import BATCH, INK, Watch, _anchored, _check_strength, settings_of
+from sketchknitter.editing.plan import Plan, emitted
+from sketchknitter.errors import UserError
+from sketchknitter.seeds import stream
+from sketchknitter.sketch import Sketch
+
+if TYPE_CHECKING:
+    from sketchknitter.systems.sketchknitter.model import DrawingModel
+
+
+PLAN = 33  # what a random stream is for
+
+
+CANDIDATES = 4  # plans tried for each drawing asked for
+
+
+def complete(
+    model: DrawingModel,
+    sketch: Sketch,
+    n: int = 6,
+    *,
+    label: str | None = "guess",
+    where: Where = "end",
+    heal: float = 0.0,
+    seed: int = 0,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> list[Sketch]:
+    """Finish an unfinished drawing in ``n`` ways; what was drawn is re-emitted untouched.
+
+    The model sees a simplified copy. How many points are missing, and how large the whole is
+    against its part, is decided by :func:`pilot` runs on several proposals.
+
+    Args:
+        label: a class, "guess" (the drawing's own label, or the likeliest class) or None.
+        where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
+        heal: above 0 what was drawn is redrawn as well, as :func:`heal_all` does at that strength.
+        seed: same seed, same endings.
+        watch: called with each frame of the sampling.
+        **settings: fields of :class:`Editing`.
+
+    Raises:
+        UserError: an empty drawing or a dot, an unknown class or setting, n < 1.
+    """
+    how = settings_of(settings)
+    check(sketch)
+    check_where(where)
+    _check_strength(heal)
+    if n < 1:
+        raise UserError(f"-n must be at least 1, not {n}")
+    index = label_index(model, label, sketch)
+    if index is None:
+        index = guess(model, sketch, finished=False, where=where, seed=seed)
+    plans = chosen_plans(model, sketch, n, index, where, seed)
+    kept = frozenset() if heal else frozenset(range(len(sketch)))
+    spreads = [np.full(len(p.outline), tolerance(heal)) for p in plans]
+    out: list[Sketch] = []
+    for a in range(0, n, BATCH):
+        part = range(a, min(n, a + BATCH))
+        task = task_of(
+            model, plans[a : a + BATCH], [index] * len(part), [stream(seed, INK, i) for i in part]
+        )
+        known = known_of(model, plans[a : a + BATCH], spreads[a : a + BATCH])
+        anchored = _anchored(model, known, how)
+        method = Resampled(
+            sampling.method(how.sampler, how.eta), anchored, task.label, task.mask, how.resamples
+        )
+        grid = policies.grid(how.timesteps, how.steps, model.denoiser.schedule)
+        drawn = sampling.draw(anchored, method, grid, task, task.normal(model.width), watch=watch)
+        out += model.decode(drawn.x0, drawn.pen, task)
+    name = model.classes[index] if index < len(model.classes) else None
+    return [emitted(p, d, kept, name) for p, d in zip(plans, out, strict=True)]
+
+
+def chosen_plans(
+    model: DrawingModel, sketch: Sketch, n: int, index: int, where: Where, seed: int
+) -> list[Plan]:
+    """The plans of ``n`` endings: the best of several times as many, by a pilot run."""
+    rngs = [stream(seed, PLAN, i) for i in range(CANDIDATES * n)]
+    plans: list[Plan] = []
+    surprise: list[np.ndarray] = []
+    for a in range(0, len(rngs), 4 * BATCH):
+        part = rngs[a : a + 4 * BATCH]
+        plans += proposals(model, sketch, [index] * len(part), part, where)
+        surprise.append(pilot(model, plans[a:], [index] * len(part), part))
+    best = choose(np.concatenate(surprise), n, stream(seed, CHOICE))
+    return [plans[i] for i in best]

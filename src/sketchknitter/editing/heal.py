@@ -1,0 +1,159 @@
+"""Heal a clumsy drawing: redraw it so that it stays itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sketchknitter.data.outline import check
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.guidance.deformed import drowned, drowning_level
+from sketchknitter.diffusion.guidance.perceptual import Perceptual, Target
+from sketchknitter.diffusion.guidance.steered import Steered
+from sketchknitter.editing.classify import (
+    guess,
+    guide,
+    known_of,
+    label_index,
+    state_of,
+    task_of,
+    walk_of,
+    whole,
+)
+from sketchknitter.editing.options import BATCH, INK, Watch, _anchored, _check_strength, settings_of
+from sketchknitter.editing.plan import Plan, emitted
+from sketchknitter.errors import UserError
+from sketchknitter.geometry import QUICKDRAW_SIZE
+from sketchknitter.seeds import stream
+from sketchknitter.settings import Editing
+from sketchknitter.sketch import Sketch
+
+if TYPE_CHECKING:
+    from sketchknitter.systems.sketchknitter.model import DrawingModel
+
+
+def tolerance(strength: float) -> float:
+    """How far healing thinks that points may be off, px of the model's frame: half the longer side
+    at strength 1."""
+    return 0.5 * strength * QUICKDRAW_SIZE
+
+
+def heal_all(
+    model: DrawingModel,
+    sketches: Sequence[Sketch],
+    strength: float = 0.3,
+    *,
+    label: str | None = "guess",
+    keep: Sequence[int] = (),
+    anchor: bool = True,
+    seed: int = 0,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> list[Sketch]:
+    """Redraw clumsy drawings so that they stay themselves.
+
+    The drawing is noised up to the level that drowns errors of the size that ``strength`` stands
+    for (half of it, as a share of the longer side) and denoised, while every point is held about
+    where it was, within that tolerance, and the picture close to the input's.
+
+    Args:
+        strength: 0 (the drawing itself) … 1 (hardly bound to it).
+        label: a class (another one turns the drawing into it), "guess" or None.
+        keep: strokes that stay exactly as they are.
+        anchor: hold points about where they were.
+        seed: same seed, same result; drawing i of a list has a stream of its own.
+        **settings: fields of :class:`Editing`.
+
+    Raises:
+        UserError: an empty drawing or a dot, an unknown class or setting, a strength outside
+            0 … 1, a stroke to keep that is not there.
+    """
+    how = settings_of(settings)
+    _check_strength(strength)
+    for sketch in sketches:
+        check(sketch)
+        if bad := [i for i in keep if not 0 <= i < len(sketch)]:
+            raise UserError(f"no stroke {bad[0]} to keep: strokes are 0 … {len(sketch) - 1}")
+    off = tolerance(strength)
+    level = drowning_level(walk_of(model), off, model.denoiser.schedule)
+    if level < 0:
+        return list(sketches)
+    labels = []
+    for sketch in sketches:
+        index = label_index(model, label, sketch)
+        if index is None:
+            index = guess(model, sketch, finished=True, tolerance=off, seed=seed)
+        labels.append(index)
+    plans = [whole(model, s, off) for s in sketches]
+    out: list[Sketch] = []
+    for a in range(0, len(plans), BATCH):
+        part = slice(a, a + BATCH)
+        streams = [stream(seed, INK, a + i) for i in range(len(plans[part]))]
+        task = task_of(model, plans[part], labels[part], streams)
+        held = [np.isin(p.outline.stroke, list(keep)) for p in plans[part]]
+        far = off if anchor else np.inf
+        known = known_of(model, plans[part], [np.where(h, 0.0, far) for h in held], drift=0.0)
+        steered = _steered(model, _anchored(model, known, how), plans[part], off, how)
+        drawn = _from_level(model, steered, plans[part], task, off, level, how, watch)
+        out += model.decode(drawn.x0, drawn.pen, task)
+    names = [model.classes[i] if i < len(model.classes) else None for i in labels]
+    return [
+        emitted(p, d, frozenset(keep), name) for p, d, name in zip(plans, out, names, strict=True)
+    ]
+
+
+def heal(model: DrawingModel, sketch: Sketch, strength: float = 0.3, **options: Any) -> Sketch:
+    """:func:`heal_all` for one drawing."""
+    return heal_all(model, [sketch], strength, **options)[0]
+
+
+def _from_level(
+    model: DrawingModel,
+    wrapped: sampling.Model,
+    plans: Sequence[Plan],
+    task: sampling.Task,
+    off: float,
+    level: int,
+    how: Editing,
+    watch: Watch | None,
+) -> sampling.Drawn:
+    """Noise the plans' drawings to ``level`` and denoise them."""
+    steps = max(4, round(how.steps * (level + 1) / model.denoiser.schedule.steps))
+    schedule = model.denoiser.schedule
+    grid = policies.Grid(np.linspace(max(level, 4), 0, steps), schedule.steps)
+    start = torch.tensor(grid.levels[0])
+    noise = task.normal(model.width)
+    x = drowned(state_of(model, plans), walk_of(model), off, start, schedule, noise)
+    return sampling.draw(wrapped, sampling.method(how.sampler, how.eta), grid, task, x, watch=watch)
+
+
+def _steered(
+    model: DrawingModel,
+    anchored: sampling.Model,
+    plans: Sequence[Plan],
+    off: float,
+    how: Editing,
+) -> sampling.Model:
+    if not how.perceptual:
+        return anchored
+    target = target_of(model, plans, off)
+    side = max(QUICKDRAW_SIZE, 2 * float(target.points.abs().max()))
+    loss = Perceptual(walk_of(model), target, side, guide())
+    # the anchors' own slope has passed through the network already
+    return Steered(anchored, loss, how.perceptual, network=not how.lean, every=2)
+
+
+def target_of(model: DrawingModel, plans: Sequence[Plan], off: float) -> Target:
+    """What healed drawings should look like: plans without gaps, trusted down to ``off`` px."""
+    wide = max(p.count for p in plans)
+    points, ink = np.zeros((len(plans), wide, 2)), np.zeros((len(plans), wide - 1))
+    for i, plan in enumerate(plans):
+        k = len(plan.outline)
+        points[i, :k] = plan.model_points()
+        ink[i, : k - 1] = ~plan.outline.ends[:-1]
+    make = lambda v: torch.as_tensor(v, dtype=torch.float32, device=model.device)  # noqa: E731
+    return Target(make(points), make(ink), off)

@@ -1,0 +1,90 @@
+"""The drawings between two drawings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from sketchknitter.data.outline import check
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.guidance.inversion import Blended, inverted, slerp
+from sketchknitter.editing.classify import (
+    guess,
+    label_index,
+    state_of,
+    task_of,
+    whole,
+)
+from sketchknitter.editing.options import INK, Watch, settings_of
+from sketchknitter.editing.plan import subdivided
+from sketchknitter.errors import UserError
+from sketchknitter.seeds import stream
+from sketchknitter.sketch import Sketch
+
+if TYPE_CHECKING:
+    from sketchknitter.systems.sketchknitter.model import DrawingModel
+
+
+FARTHEST = 0.9  # share of T to which drawings are inverted
+
+
+def interpolate(
+    model: DrawingModel,
+    a: Sketch,
+    b: Sketch,
+    n: int = 9,
+    *,
+    label: str | None = "guess",
+    seed: int = 0,
+    watch: Watch | None = None,
+    **settings: Any,
+) -> list[Sketch]:
+    """``n`` drawings from ``a`` to ``b``, both included.
+
+    Both are brought to the same number of points, inverted to the noise that DDIM draws them from,
+    and what lies between the two noises on the sphere is drawn, under a label that passes from the
+    one to the other. Place and size pass over linearly.
+
+    Raises:
+        UserError: as :func:`complete`, and n < 2.
+    """
+    how = settings_of(settings)
+    if n < 2:
+        raise UserError(f"-n must be at least 2 (both ends), not {n}")
+    check(a, "the first drawing")
+    check(b, "the second drawing")
+    labels = []
+    for sketch in (a, b):
+        index = label_index(model, label, sketch)
+        labels.append(guess(model, sketch, finished=True, seed=seed) if index is None else index)
+    ends = [whole(model, s) for s in (a, b)]
+    count = max(len(p.outline) for p in ends)
+    ends = [replace(p, **subdivided(p, count)) for p in ends]
+    schedule = model.denoiser.schedule
+    # where hardly any signal is left nothing leads back from the noise to the drawing
+    grid = policies.Grid(np.linspace(FARTHEST, 0, how.steps) * schedule.steps, schedule.steps)
+    task = task_of(model, ends, labels, [stream(seed, INK)] * 2)
+    noise = inverted(model.denoiser, state_of(model, ends), task, grid.levels)
+    share = torch.linspace(0, 1, n, device=model.device)
+    x = slerp(noise[:1].expand(n, -1, -1), noise[1:].expand(n, -1, -1), share)
+    label_a, label_b = (task.label[i : i + 1].expand(n) for i in (0, 1))
+    between = sampling.Task(label_a, task.mask[:1].expand(n, -1), task.noise)
+    blended = Blended(model.denoiser, label_a, label_b, share)
+    drawn = sampling.draw(blended, sampling.method("ddim"), grid, between, x, watch=watch)
+    sketches = model.decode(drawn.x0, drawn.pen, between)
+    out = [a]
+    for i in range(1, n - 1):
+        w = i / (n - 1)
+        scale = (1 - w) / ends[0].scale + w / ends[1].scale
+        center = (1 - w) * ends[0].center + w * ends[1].center
+        name = labels[0] if w < 0.5 else labels[1]
+        out.append(
+            sketches[i]
+            .transformed(scale, center)
+            .with_label(model.classes[name] if name < len(model.classes) else None)
+        )
+    return [*out, b]

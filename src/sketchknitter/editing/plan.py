@@ -1,0 +1,124 @@
+"""A person's drawing among the model's points, and back into the person's own coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketchknitter.data.batch import DRAW, LIFT
+from sketchknitter.data.codec import Codec
+from sketchknitter.data.outline import Indices, Outline
+from sketchknitter.diffusion.guidance.known import FREE
+from sketchknitter.sketch import Array, Sketch
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Where an outline's points stand in a model drawing.
+
+    Attributes:
+        outline: the known points.
+        place: model point of each, ascending, (k,).
+        count: points of the model drawing.
+        scale: model px for one px of the drawing.
+    """
+
+    outline: Outline
+    place: Indices
+    count: int
+    scale: float
+
+    @property
+    def extent(self) -> float:
+        """Longer side of the drawing, its own px."""
+        return self.outline.source.extent
+
+    @property
+    def center(self) -> Array:
+        """Middle of the known points' box, the drawing's px."""
+        points = self.outline.points
+        return (points.min(axis=0) + points.max(axis=0)) / 2
+
+    def model_points(self) -> Array:
+        """Known points in model px, their box centered at 0, (k, 2)."""
+        return (self.outline.points - self.center) * self.scale
+
+    def pens(self) -> Indices:
+        """Pen state after each model point, (count,); ``FREE`` where the model decides.
+
+        A stroke may be continued where something new follows it; where the next known stroke
+        follows at once, the pen lifts.
+        """
+        out = np.full(self.count, FREE, dtype=np.int64)
+        ends = self.outline.ends
+        out[self.place[~ends]] = DRAW
+        next_known = np.append(np.diff(self.place) == 1, False)
+        out[self.place[ends & next_known]] = LIFT
+        return out
+
+
+def rows_of(plan: Plan, codec: Codec) -> int:
+    """Model rows of a plan: offsets have one row less than points."""
+    return plan.count - (1 - codec.extra)
+
+
+def emitted(plan: Plan, drawn: Sketch, kept: frozenset[int], label: str | None) -> Sketch:
+    """A model drawing in the person's coordinates, with the strokes ``kept`` re-emitted untouched.
+
+    Args:
+        plan: what was known; ``drawn`` agrees with it up to displacement.
+        drawn: model px; may end early.
+        kept: strokes of the source drawing that stay exactly as they were drawn.
+        label: of the result.
+    """
+    n = drawn.num_points
+    place = plan.place[plan.place < n]
+    stroke = plan.outline.stroke[: len(place)]
+    held = np.isin(stroke, list(kept))
+    points = _home(plan, drawn.points, held)
+    owner = np.full(n, -1)
+    owner[place[held]] = stroke[held]
+    points[place[held]] = plan.outline.points[: len(place)][held]
+    out: list[Array] = []
+    seen: set[int] = set()
+    bounds = np.cumsum([0, *(len(s) for s in drawn.strokes)])
+    for start, end in pairwise(bounds.tolist()):
+        cuts = start + 1 + np.flatnonzero(np.diff(owner[start:end]))
+        for a, b in pairwise([start, *cuts.tolist(), end]):
+            mine = int(owner[a])
+            if mine < 0:
+                # joined to the kept points that it starts from and leads to
+                out.append(points[a - (a > start) : b + (b < end)])
+            elif mine not in seen:
+                seen.add(mine)
+                out.append(plan.outline.source.strokes[mine])
+    # strokes that the model was not shown, or did not come to
+    out += [plan.outline.source.strokes[i] for i in sorted(kept - seen)]
+    return Sketch(out, label)
+
+
+def _home(plan: Plan, points: Array, held: NDArray[np.bool_]) -> Array:
+    """Model points in the person's px, displaced so that the points ``held`` (or all that are
+    known, where none is) come to lie where they were drawn."""
+    known = np.flatnonzero(held) if held.any() else np.arange(len(held))
+    moved = points / plan.scale
+    if len(known):
+        away = plan.outline.points[known] - moved[plan.place[known]]
+        return moved + away.mean(axis=0)
+    return moved + plan.center
+
+
+def subdivided(plan: Plan, count: int) -> dict[str, Any]:
+    """Changes that bring a plan without gaps to ``count`` points: its longest segments halved."""
+    points, stroke = plan.outline.points, plan.outline.stroke
+    while len(points) < count:
+        length = np.hypot(*np.diff(points, axis=0).T) * (stroke[1:] == stroke[:-1])
+        i = int(np.argmax(length)) + 1
+        points = np.insert(points, i, (points[i - 1] + points[i]) / 2, axis=0)
+        stroke = np.insert(stroke, i, stroke[i - 1])
+    finer = replace(plan.outline, points=points, stroke=stroke)
+    return {"outline": finer, "place": np.arange(count), "count": max(count, plan.count)}

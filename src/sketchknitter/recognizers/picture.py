@@ -1,0 +1,110 @@
+"""The guide: a small convolutional network that says what a drawing shows, for generation to use.
+
+It is not the judge of :mod:`sketchknitter.metrics.features`: other architecture, seed and
+augmentation, so that a model steered by the guide is still measured by a stranger.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from sketchknitter.files import WEIGHTS
+from sketchknitter.nn.stored import read_network, restore, save_network
+
+GUIDE_FORMAT = "sketchknitter-guide/1"
+GUIDE_WEIGHTS = WEIGHTS / "guide.safetensors"
+
+
+class ResidualBlock(nn.Module):
+    """x + f(x) with two 3 × 3 convolutions under group normalization (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.GroupNorm(8, channels),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+            nn.GroupNorm(8, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.silu(x + self.body(x))
+
+
+class Recognizer(nn.Module):
+    """Pictures of drawings, (B, 1, size, size) in [0, 1] with ink = 1, to class logits (B, C).
+
+    It is smooth in its input (SiLU, strided convolutions, no max-pooling), so that gradients of a
+    soft rendering make sense; it has seen lines of many widths and blurs. Nothing in it depends on
+    the rest of the batch.
+
+    Args:
+        classes: class names in the order of the logits.
+        size: side of the pictures, px.
+        width: middle of the stroke widths seen in training, as a share of ``size``.
+        channels: widths of the four stages, at size / 2, / 4, / 8 and / 16; multiples of 8.
+    """
+
+    def __init__(
+        self,
+        classes: Sequence[str],
+        size: int = 48,
+        width: float = 0.03,
+        channels: Sequence[int] = (24, 48, 96, 160),
+    ) -> None:
+        super().__init__()
+        self.classes, self.size, self.width = tuple(classes), size, width
+        self.channels = tuple(channels)
+        stages: list[nn.Module] = [
+            nn.Conv2d(1, self.channels[0], 5, stride=2, padding=2, bias=False),
+            nn.GroupNorm(8, self.channels[0]),
+            nn.SiLU(),
+        ]
+        for inner, outer in pairwise(self.channels):
+            stages += [
+                nn.Conv2d(inner, outer, 4, stride=2, padding=1, bias=False),
+                nn.GroupNorm(8, outer),
+                nn.SiLU(),
+                ResidualBlock(outer),
+            ]
+        self.trunk = nn.Sequential(*stages)
+        self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(self.channels[-1], len(self.classes)))
+
+    def forward(self, ink: Tensor) -> Tensor:
+        """(B, 1, size, size) in [0, 1], ink = 1, to logits (B, C)."""
+        return self.head(self.trunk(ink).mean(dim=(2, 3)))
+
+    def probabilities(self, ink: Tensor) -> Tensor:
+        """(B, 1, size, size) in [0, 1], ink = 1, to class probabilities (B, C)."""
+        return self(ink).softmax(dim=-1)
+
+    def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
+        """Write weights (fp16) and a JSON header that rebuilds the network; ``record`` says how it
+        was made."""
+        header = {
+            "classes": self.classes,
+            "size": self.size,
+            "width": self.width,
+            "channels": self.channels,
+            "record": dict(record or {}),
+        }
+        save_network(self, path, GUIDE_FORMAT, header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Recognizer:
+        """The shipped guide, or one from ``path``; in evaluation mode, float32, frozen.
+
+        Raises:
+            UserError: the file is missing, or is no guide.
+        """
+        file = GUIDE_WEIGHTS if path is None else path
+        header, weights, _ = read_network(file, GUIDE_FORMAT, "guide")
+        network = cls(header["classes"], header["size"], header["width"], header["channels"])
+        out: Recognizer = restore(network, weights, file)
+        return out

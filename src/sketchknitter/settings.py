@@ -1,0 +1,178 @@
+"""Every setting, as frozen records that read without torch; a checkpoint stores the model's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ScheduleName = Literal["linear", "cosine"]
+ParametrizationName = Literal["eps", "v", "x0"]
+PenName = Literal["head", "bits"]
+LevelSamplerName = Literal["uniform", "loss-second-moment"]
+BackboneName = Literal["unet1d", "transformer", "official"]
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The network."""
+
+    backbone: BackboneName = "unet1d"
+    """unet1d (points are the sequence), transformer, or official (the paper's released network)"""
+    widths: tuple[int, ...] = (64, 128, 192)
+    """channels of each U-Net level, finest first (transformer: depth copies of the first)"""
+    num_res_blocks: int = 2
+    """residual blocks for each level"""
+    attention_levels: tuple[int, ...] = (2,)
+    """U-Net levels that attend, 0 is the finest"""
+    num_heads: int = 4
+    """attention heads"""
+    dropout: float = 0.0
+    """dropout inside residual blocks"""
+    use_scale_shift_norm: bool = True
+    """condition by scale and shift (FiLM) instead of by addition"""
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """The diffusion."""
+
+    diffusion_steps: int = 1000
+    """T, how many noise levels"""
+    noise_schedule: ScheduleName = "cosine"
+    """linear (the paper's) or cosine"""
+    parametrization: ParametrizationName = "v"
+    """what the network regresses: eps (the paper's), v or x0"""
+    pens: PenName = "bits"
+    """bits (diffused with the coordinates) or head (predicted, the paper's way)"""
+    pen_weight: float = 0.1
+    """weight of the pen head's cross-entropy"""
+    length: Literal["given", "learned"] = "given"
+    """given: draw the number of points from the data first; learned: the pen's end state decides"""
+    show_positions: bool = True
+    """show the network the noisy positions beside (leaky) offsets"""
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How the weights are learned."""
+
+    iterations: int = 20_000
+    """training updates"""
+    batch_size: int = 64
+    """drawings for each update, over all processes together"""
+    microbatch: int = -1
+    """drawings for each backward pass of one process; -1 takes its whole share at once"""
+    lr: float = 1e-3
+    """peak learning rate of AdamW"""
+    weight_decay: float = 0.01
+    """AdamW's decoupled weight decay"""
+    warmup: int = 500
+    """updates of linear warm-up, before the cosine decay to zero at --iterations"""
+    lr_anneal_steps: int = 0
+    """where the cosine reaches zero, when not at --iterations"""
+    clip: float = 1.0
+    """largest norm of the gradient"""
+    ema_rate: str = "0.999"
+    """decay of the averaged weights; a comma list keeps several, the first is shipped"""
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    """autocast type; bfloat16 pays off only where the processor has it"""
+    fp16_scale_growth: float = 1e-3
+    """float16: growth of log2(loss scale) at each update that does not overflow"""
+    schedule_sampler: LevelSamplerName = "uniform"
+    """noise levels seen: uniform, or loss-second-moment"""
+    label_dropout: float = 0.1
+    """share of drawings trained without their label, for classifier-free guidance"""
+    seed: int = 0
+    """of weights, data order, noise, augmentation"""
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Random changes of training drawings."""
+
+    mirror: float = 0.5
+    """probability of a left-right flip"""
+    rotate: float = 8.0
+    """largest rotation, degrees"""
+    resize: float = 0.12
+    """largest relative change of size"""
+    point_drop: float = 0.0
+    """probability of dropping a point inside a stroke"""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to sample; the defaults are what measured best for the shipped weights."""
+
+    sampler: str = "ancestral"
+    """ancestral (DDPM's posterior over the steps visited), dpm++ (2M, deterministic), ddim (with
+    --eta), ddpm (ancestral over all levels), ddpm-large (with beta)"""
+    timesteps: str = "uniform"
+    """uniform, linear, quadratic, quadratic-ddim, geometric, logsnr, marks, shortcut,
+    shortcut-adaptive: which noise levels are visited"""
+    steps: int = 12
+    """budget of network evaluations, guidance not counted"""
+    eta: float = 0.0
+    """DDIM's noise, 0 … 1"""
+    guidance: float = 3.0
+    """classifier-free guidance weight; 1 is none"""
+    interval: tuple[float, float] = (0.35, 0.95)
+    """guidance acts between these shares of T"""
+    clip: float | None = None
+    """clamp estimates of x_0 to ±clip model units; None leaves them alone"""
+    pen_break: float | None = None
+    """probability above which the pen lifts; None (or auto) is the calibrated value"""
+    best_of: int = 1
+    """draw so many for each sketch and keep the most recognizable"""
+    encourage: float = 0.0
+    """weight of gradient guidance by the recognizability score; 0 is none"""
+
+
+@dataclass(frozen=True)
+class Editing:
+    """How an edit is sampled."""
+
+    sampler: str = "ddpm"
+    """ddpm (fresh noise lets old and new settle together), ddim (with ``eta``), dpm++"""
+    timesteps: str = "uniform"
+    """which noise levels are visited: uniform, quadratic, geometric, logsnr …"""
+    steps: int = 30
+    """noise levels from pure noise to ink; healing visits its share of them"""
+    eta: float = 0.0
+    """DDIM's noise, 0 … 1"""
+    guidance: float = 3.0
+    """classifier-free guidance weight; 1 is none"""
+    interval: tuple[float, float] = (0.1, 0.95)
+    """guidance acts between these shares of T"""
+    lean: bool = True
+    """let new parts lean on known ones through the network; twice the time of a plain step"""
+    resamples: int = 0
+    """how often each step of a completion is taken back and repeated (RePaint)"""
+    perceptual: float = 0.5
+    """weight of looking like the input while healing; 0 is none"""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """The recognizability stage."""
+
+    drawings: int = 6144
+    """drawings noised forward, one level each"""
+    trajectories: int = 192
+    """drawings made by the reverse process, --levels moments each"""
+    levels: int = 16
+    """moments looked at on each trajectory"""
+    updates: int = 500
+    """training updates of each network"""
+    stage_batch: int = 128
+    """examples for each update"""
+    stage_lr: float = 3e-3
+    """peak learning rate of Adam"""
+    hidden: int = 64
+    """units of the GRU, each direction"""
+    inputs: Literal["best", "state", "estimate", "both", "placed"] = "best"
+    """what the network sees; best compares all and keeps the highest R2"""
+    target: Literal["estimate", "state"] = "estimate"
+    """which drawing the guide judges: the predicted x_0, or the noisy state itself"""
+    warp_weight: float = 0.5
+    """lam: how much recognizability counts beside noise when timesteps are chosen"""

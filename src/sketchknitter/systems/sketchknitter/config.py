@@ -1,0 +1,135 @@
+"""What rebuilds a denoiser: configuration in, a fresh network of random weights out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from torch import nn
+
+from sketchknitter.data.codec import Codec
+from sketchknitter.diffusion.denoiser import BitPens, Denoiser, HeadPens, Parametrization, Pens
+from sketchknitter.diffusion.schedule import Schedule
+from sketchknitter.errors import UserError
+from sketchknitter.nn.official import OfficialUNet
+from sketchknitter.nn.transformer import Transformer
+from sketchknitter.nn.unet1d import UNet1d
+from sketchknitter.settings import (
+    BackboneConfig,
+    DiffusionConfig,
+)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What rebuilds a denoiser."""
+
+    network: BackboneConfig = field(default_factory=BackboneConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    codec: Codec = field(default_factory=Codec)
+    classes: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> ModelConfig:
+        """The inverse of :meth:`to_dict`.
+
+        Raises:
+            UserError: an unknown or a missing name.
+        """
+        return cls(
+            network=_record(BackboneConfig, data.get("network")),
+            diffusion=_record(DiffusionConfig, data.get("diffusion")),
+            codec=_record(Codec, data.get("codec")),
+            classes=tuple(data.get("classes", ())),
+        )
+
+
+def _record(kind: type, data: dict[str, Any] | None) -> Any:
+    if not isinstance(data, dict):
+        raise UserError(f"{kind.__name__} settings are missing")
+    known = {f.name for f in dataclasses.fields(kind)}
+    if unknown := set(data) - known:
+        raise UserError(f"unknown {kind.__name__} settings: {', '.join(sorted(unknown))}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+
+def build_backbone(
+    config: BackboneConfig, inputs: int, outputs: int, classes: int, max_points: int
+) -> nn.Module:
+    """A fresh backbone of the kind that ``config`` names."""
+    if config.backbone == "unet1d":
+        return UNet1d(
+            inputs,
+            outputs,
+            classes,
+            widths=config.widths,
+            blocks=config.num_res_blocks,
+            attention=config.attention_levels,
+            heads=config.num_heads,
+            dropout=config.dropout,
+            film=config.use_scale_shift_norm,
+        )
+    if config.backbone == "transformer":
+        return Transformer(
+            inputs,
+            outputs,
+            classes,
+            width=config.widths[0],
+            depth=len(config.widths),
+            heads=config.num_heads,
+            dropout=config.dropout,
+        )
+    if config.backbone == "official":
+        return OfficialUNet(
+            inputs,
+            outputs,
+            classes,
+            points=max_points,
+            blocks=config.num_res_blocks,
+            heads=config.num_heads,
+            dropout=config.dropout,
+            film=config.use_scale_shift_norm,
+        )
+    raise UserError(f"no backbone {config.backbone!r}; one of: unet1d, transformer, official")
+
+
+def build_denoiser(config: ModelConfig) -> Denoiser:
+    """A fresh denoiser with random weights."""
+    diffusion, codec = config.diffusion, config.codec
+    pens: Pens = BitPens() if diffusion.pens == "bits" else HeadPens(diffusion.pen_weight)
+    leak = codec.rho if diffusion.show_positions and codec.rho > 0 else None
+    width = 2 + pens.channels
+    backbone = build_backbone(
+        config.network,
+        width + (2 if leak is not None else 0),
+        width + pens.logits,
+        len(config.classes),
+        codec.max_points,
+    )
+    return Denoiser(
+        backbone,
+        Schedule(diffusion.noise_schedule, diffusion.diffusion_steps),
+        Parametrization(diffusion.parametrization),
+        pens,
+        length_given=diffusion.length == "given",
+        leak=leak,
+    )
+
+
+def class_index(classes: Sequence[str], name: str) -> int:
+    """Index of a class by name.
+
+    Raises:
+        UserError: an unknown class; the message lists the known ones, the nearest first.
+    """
+    if name in classes:
+        return list(classes).index(name)
+    near = get_close_matches(name, classes, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise UserError(f"no class {name!r}; {hint}this model draws: {', '.join(classes)}")

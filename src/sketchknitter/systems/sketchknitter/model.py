@@ -1,0 +1,364 @@
+"""A model that draws: weights and configuration in, sketches out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
+from os import PathLike
+from pathlib import Path
+from typing import Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion import shortcut
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.guidance.clamped import Clamped
+from sketchknitter.diffusion.guidance.classifier_free import Guided
+from sketchknitter.diffusion.guidance.encouraged import Encouraged
+from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.errors import UserError
+from sketchknitter.files import WEIGHTS
+from sketchknitter.recognizers.progress import Recognizability
+from sketchknitter.recognizers.scorer import Scorer, best_of
+from sketchknitter.seeds import stream
+from sketchknitter.settings import Settings
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+from sketchknitter.systems.sketchknitter.config import ModelConfig, class_index
+
+CLASSES, LENGTH = 21, 22  # what a random stream is for
+LEAST_BATCH = 8  # drawings
+SHIPPED = WEIGHTS / "sketchknitter.safetensors"
+
+
+class Generator(Protocol):
+    """Anything that draws: SketchKnitter and every baseline of the results table."""
+
+    def generate(self, n: int, label: str | None = None, seed: int = 0) -> list[Sketch]: ...
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Reported while sampling: how many sketches are finished and what just happened.
+
+    Attributes:
+        done: sketches finished so far.
+        evaluations: share of the current batch's evaluations done, 0 … 1.
+        total: sketches asked for.
+    """
+
+    done: int
+    evaluations: float
+    total: int
+
+
+@dataclass
+class _Report:
+    """Tells the caller of :meth:`DrawingModel.stream` about each evaluation of one batch."""
+
+    numbers: np.ndarray
+    done: int
+    total: int
+    steps: int
+    progress: Callable[[Progress], None] | None
+    watch: Callable[[np.ndarray, sampling.Frame], None] | None
+    calls: int = 0
+
+    def __call__(self, frame: sampling.Frame) -> None:
+        self.calls += 1
+        if self.progress is not None:
+            self.progress(Progress(self.done, min(1.0, self.calls / self.steps), self.total))
+        if self.watch is not None:
+            self.watch(self.numbers, frame)
+
+
+class DrawingModel:
+    """A diffusion model over pen strokes.
+
+    Args:
+        checkpoint: weights and configuration, from :class:`Checkpoint`.
+        device: where to run.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+        self.checkpoint = checkpoint
+        self.device = torch.device(device)
+        self.denoiser = checkpoint.denoiser().to(self.device)
+
+    # -- loading and saving ------------------------------------------------------------------------
+    @classmethod
+    def from_pretrained(
+        cls, source: str | PathLike[str] | None = None, device: str = "cpu"
+    ) -> Self:
+        """Load a model.
+
+        Args:
+            source: None for the shipped weights; a ``.safetensors`` file; a folder holding
+                ``model.safetensors``; or a Hugging Face hub id ``owner/name``.
+
+        Raises:
+            UserError: nothing there, or not a model of ours.
+        """
+        return cls(Checkpoint.load(_locate(source)), device)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> Path:
+        """Write ``folder/model.safetensors``; returns its path."""
+        path = Path(folder) / "model.safetensors"
+        self.checkpoint.save(path)
+        return path
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.checkpoint.config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """What it can draw."""
+        return self.config.classes
+
+    # -- drawing -----------------------------------------------------------------------------------
+    def sample(
+        self,
+        label: str | None = None,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        progress: Callable[[Progress], None] | None = None,
+        **settings: object,
+    ) -> list[Sketch]:
+        """Draw ``n`` new sketches of a class, or of all classes in turn.
+
+        The noise of a sketch depends on the seed and its number alone, not on the batch it is in.
+
+        Args:
+            label: a class name; None mixes all classes evenly.
+            n: how many.
+            seed: same seed, same drawings.
+            batch_size: sketches denoised together.
+            progress: called after each network evaluation.
+            **settings: fields of :class:`Settings`.
+
+        Raises:
+            UserError: an unknown class or setting, n < 1, or impossible steps.
+        """
+        return list(
+            self.stream(
+                label,
+                n,
+                seed=seed,
+                batch_size=batch_size,
+                progress=progress,
+                settings=make_settings(settings),
+            )
+        )
+
+    def generate(self, n: int, label: str | None = None, seed: int = 0) -> list[Sketch]:
+        """:class:`Generator`'s way to say :meth:`sample`."""
+        return self.sample(label, n, seed=seed)
+
+    def stream(
+        self,
+        label: str | None = None,
+        n: int = 1,
+        *,
+        seed: int = 0,
+        batch_size: int = 64,
+        settings: Settings | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        watch: Callable[[np.ndarray, sampling.Frame], None] | None = None,
+    ) -> Iterator[Sketch]:
+        """:meth:`sample`, one sketch after another: memory stays flat for any ``n``.
+
+        Args:
+            watch: called for each evaluation with the sketch numbers of the batch and the frame.
+        """
+        if n < 1:
+            raise UserError(f"-n must be at least 1, not {n}")
+        if batch_size < 1:
+            raise UserError(f"--batch-size must be at least 1, not {batch_size}")
+        settings = settings or Settings()
+        method = sampling.method(settings.sampler, settings.eta)
+        timesteps = self.policy(settings)
+        model = self._wrapped(settings)
+        fixed = None if label is None else class_index(self.classes, label)
+        window = batch_size * max(1, 256 // batch_size)
+        for first in range(0, n, window):
+            numbers = np.arange(first, min(n, first + window))
+            labels = np.array(
+                [fixed if fixed is not None else self._class(seed, int(i)) for i in numbers]
+            )
+            streams = [stream(seed, int(i)) for i in numbers]
+            lengths = np.array(
+                [self.draw_length(c, s) for c, s in zip(labels, streams, strict=True)]
+            )
+            drawn: dict[int, Sketch] = {}
+            for part in _alike(lengths, batch_size):
+                mask = (
+                    torch.arange(int(lengths[part].max()))[None]
+                    < torch.as_tensor(lengths[part])[:, None]
+                )
+                task = sampling.Task(
+                    torch.as_tensor(labels[part], device=self.device),
+                    mask.to(self.device),
+                    SketchNoise([streams[i] for i in part]),
+                )
+                report = _Report(
+                    numbers[part], first + len(drawn), n, timesteps.steps, progress, watch
+                )
+                sketches = self._draw(model, method, timesteps, task, settings, report)
+                drawn.update(zip((int(i) for i in part), sketches, strict=True))
+            if progress is not None:
+                progress(Progress(first + len(numbers), 1.0, n))
+            for i in range(len(numbers)):
+                yield drawn[i]
+
+    def _draw(
+        self,
+        model: sampling.Model,
+        method: sampling.Method,
+        timesteps: policies.Timesteps,
+        task: sampling.Task,
+        settings: Settings,
+        watch: Callable[[sampling.Frame], None],
+    ) -> list[Sketch]:
+        x = task.normal(self.width)
+        drawn = sampling.draw(model, method, timesteps, task, x, watch=watch)
+        if settings.best_of != 1:
+            again = partial(sampling.draw, model, method, timesteps)
+            drawn = best_of(settings.best_of, drawn, again, task, self.width, self.scorer)
+        return self.decode(drawn.x0, drawn.pen, task, settings.pen_break)
+
+    # -- parts that other modes share ------------------------------------------------------------
+    @property
+    def width(self) -> int:
+        """Channels of the state."""
+        return 2 + self.denoiser.pens.channels
+
+    def decode(
+        self, x0: Tensor, pen: Tensor, task: sampling.Task, pen_break: float | None = None
+    ) -> list[Sketch]:
+        """Sketches (px) of clean states (B, N, D) and pen log-probabilities (B, N, 3)."""
+        names = [self.classes[c] if c < len(self.classes) else None for c in task.label.tolist()]
+        lengths = task.mask.sum(dim=1) if self.denoiser.length_given else None
+        return self.config.codec.decode(x0, pen, lengths, names, pen_break)
+
+    def policy(self, settings: Settings) -> policies.Timesteps:
+        """The timesteps policy that ``settings`` name."""
+        schedule = self.denoiser.schedule
+        if settings.timesteps not in shortcut.NAMES:
+            return policies.grid(settings.timesteps, settings.steps, schedule)
+        scorer = self.scorer  # first: it says what to do when there is none
+        name, steps = settings.timesteps, settings.steps
+        return shortcut.policy(name, steps, schedule, self.calibration, scorer)
+
+    @property
+    def calibration(self) -> shortcut.Calibration:
+        """How recognizability and noise run along the checkpoint's trajectories."""
+        return shortcut.Calibration.from_dict(self.checkpoint.notes["shortcut"])
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The checkpoint's recognizability network.
+
+        Raises:
+            UserError: the checkpoint has none.
+        """
+        note, prefix = self.checkpoint.notes.get("recognizability"), "recognizability."
+        if note is None:
+            raise UserError(
+                "this checkpoint has no recognizability network; add one with "
+                "`sketchknitter train --stage recognizability --model-path FILE`"
+            )
+        extras = self.checkpoint.extras.items()
+        network = Recognizability(**note["network"])
+        network.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in extras if k.startswith(prefix)}
+        )
+        place = {name: i for i, name in enumerate(note["classes"])}
+        none = len(place)
+        labels = torch.tensor([place.get(name, none) for name in self.classes] + [none])
+        return Scorer(
+            network.to(self.device), note["inputs"], self.config.codec.rho, labels, note["rest"]
+        )
+
+    def _wrapped(self, settings: Settings) -> sampling.Model:
+        model: sampling.Model = self.denoiser
+        if settings.guidance != 1:
+            model = Guided(model, settings.guidance, len(self.classes), settings.interval)
+        if settings.clip is not None:
+            model = Clamped(model, settings.clip)
+        if settings.encourage:
+            model = Encouraged(model, self.scorer, settings.encourage)
+        return model
+
+    def draw_length(self, label: int, rng: np.random.Generator) -> int:
+        """How many model points: drawn from the training drawings of the class.
+
+        A model that learned its lengths (the pen's end state) always gets all N points.
+        """
+        if not self.denoiser.length_given:
+            return self.config.codec.max_points
+        counts = self.checkpoint.lengths[label].double().numpy()
+        if not counts.any():  # a class without training drawings is as long as all of them
+            counts = self.checkpoint.lengths[-1].double().numpy()
+        return int(np.searchsorted(np.cumsum(counts), rng.random() * counts.sum(), side="right"))
+
+    def _class(self, seed: int, number: int) -> int:
+        """Class of sketch ``number`` of a mixed run: every class once, shuffled, then again."""
+        k = len(self.classes)
+        if not k:  # trained without labels: everything is "no label"
+            return 0
+        return int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
+
+
+def _alike(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Indices of drawings in batches of similar lengths: what is padded is computed for nothing.
+
+    A batch ends before a drawing a quarter longer than its shortest, unless it is so small that the
+    fixed costs of an evaluation would weigh more than the padding.
+    """
+    order = np.argsort(lengths, kind="stable")
+    first = 0
+    for i in range(1, len(order) + 1):
+        size = i - first
+        full = i == len(order) or size == batch_size
+        if full or (size >= LEAST_BATCH and lengths[order[i]] > 1.25 * lengths[order[first]]):
+            yield order[first:i]
+            first = i
+
+
+def make_settings(options: dict[str, object], base: Settings | None = None) -> Settings:
+    """Settings from keyword arguments.
+
+    Raises:
+        UserError: an unknown name.
+    """
+    base = base or Settings()
+    known = [f.name for f in fields(Settings)]
+    if unknown := set(options) - set(known):
+        raise UserError(f"no setting {sorted(unknown)[0]!r}; one of: {', '.join(known)}")
+    return replace(base, **options)  # type: ignore[arg-type]
+
+
+def _locate(source: str | PathLike[str] | None) -> Path:
+    """The model file behind whatever ``from_pretrained`` was given."""
+    if source is None:
+        return SHIPPED
+    path = Path(source)
+    if path.is_dir():
+        return path / "model.safetensors"
+    if path.exists() or path.suffix == ".safetensors":
+        return path
+    if str(source).count("/") == 1:
+        from huggingface_hub import hf_hub_download
+
+        try:
+            return Path(hf_hub_download(str(source), "model.safetensors"))
+        except Exception as error:
+            raise UserError(f"{source}: no such file, and the hub says: {error}") from None
+    raise UserError(f"{source}: no such file or folder")

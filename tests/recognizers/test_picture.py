@@ -1,0 +1,54 @@
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from sketchknitter import UserError
+from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
+
+
+def test_gradients_reach_every_pixel_and_every_weight():
+    torch.manual_seed(0)
+    network = Recognizer(("a", "b", "c"), size=32, channels=(8, 16, 16))
+    ink = torch.rand(3, 1, 32, 32, requires_grad=True)
+    network.train()(ink).square().sum().backward()
+    assert (ink.grad != 0).float().mean() > 0.99
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_a_picture_is_seen_alike_alone_and_in_company():
+    torch.manual_seed(0)
+    network = Recognizer(("a", "b"), size=48).eval().requires_grad_(False)
+    ink = torch.rand(5, 1, 48, 48)
+    together = network.probabilities(ink)
+    assert together.shape == (5, 2)
+    assert torch.allclose(together.sum(1), torch.ones(5))
+    assert torch.allclose(network.probabilities(ink[2:3])[0], together[2], atol=1e-5)
+
+
+def test_weights_survive_a_file_and_come_back_frozen(tmp_path):
+    network = Recognizer(("a", "b"), size=32, width=0.04, channels=(8, 16, 16)).eval()
+    network.save(tmp_path / "g.safetensors", {"seed": 3})
+    again = Recognizer.load(tmp_path / "g.safetensors")
+    assert (again.classes, again.size, again.width) == (("a", "b"), 32, 0.04)
+    assert not again.training
+    assert not any(p.requires_grad for p in again.parameters())
+    ink = torch.rand(4, 1, 32, 32)
+    assert torch.allclose(network(ink), again(ink), atol=5e-3)  # fp16 on disk
+
+
+def test_missing_and_foreign_weights_are_refused(tmp_path):
+    with pytest.raises(UserError, match="train_recognizer guide"):
+        Recognizer.load(tmp_path / "none.safetensors")
+    with pytest.raises(UserError, match="not a guide"):
+        Recognizer.load(GUIDE_WEIGHTS.with_name("judge.safetensors"))
+
+
+def test_shipped_guide_is_small_and_says_how_it_was_made():
+    guide = Recognizer.load()
+    assert GUIDE_WEIGHTS.stat().st_size < 2.5e6
+    with safe_open(GUIDE_WEIGHTS, "pt") as archive:
+        record = json.loads(archive.metadata()["sketchknitter"])["record"]
+    assert len(guide.classes) == 31
+    assert record["test_top1"] > 0.9

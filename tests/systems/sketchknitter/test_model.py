@@ -1,0 +1,226 @@
+"""What users hold: it draws what was asked, as often as asked, the same in any batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sketchknitter import Sketch, SketchKnitter
+from sketchknitter.data.codec import Codec
+from sketchknitter.errors import UserError
+from sketchknitter.settings import BackboneConfig, DiffusionConfig, Settings
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
+from sketchknitter.systems.sketchknitter.model import LEAST_BATCH, Progress, _alike
+
+CLASSES = ("airplane", "cat", "face")
+MAX_ROWS = 24
+
+
+def checkpoint(
+    length: str = "given", classes: tuple[str, ...] = CLASSES, **network: object
+) -> Checkpoint:
+    """A small random model whose drawings have several strokes and lengths."""
+    torch.manual_seed(11)
+    options = {"widths": (16, 24), "num_res_blocks": 1, "attention_levels": (1,), "num_heads": 2}
+    config = ModelConfig(
+        network=BackboneConfig(**(options | network)),  # type: ignore[arg-type]
+        diffusion=DiffusionConfig(length=length),  # type: ignore[arg-type]
+        codec=Codec(scale=20.0, max_rows=MAX_ROWS),
+        classes=classes,
+    )
+    denoiser = build_denoiser(config)
+    with torch.no_grad():
+        for p in denoiser.parameters():
+            p.add_(0.08 * torch.randn_like(p))
+    lengths = torch.zeros(len(classes) + 1, MAX_ROWS + 2, dtype=torch.int32)
+    for c in range(len(classes)):
+        lengths[c, 6 + 3 * c : 14 + 3 * c] = torch.arange(1, 9)
+    lengths[-1] = lengths[:-1].sum(dim=0) if len(classes) else 1
+    lengths[-1, :5] = 0
+    return Checkpoint(config, denoiser.state_dict(), lengths)
+
+
+@pytest.fixture(scope="module")
+def model() -> SketchKnitter:
+    return SketchKnitter(checkpoint())
+
+
+@pytest.mark.parametrize("n", [1, 3, 10])
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_exactly_n(model: SketchKnitter, n: int, batch_size: int) -> None:
+    sketches = model.sample("cat", n, batch_size=batch_size, steps=3)
+    assert len(sketches) == n
+    assert all(isinstance(s, Sketch) and s.label == "cat" for s in sketches)
+    # as long as training drawings of the class
+    assert all(9 <= s.num_points < 17 for s in sketches)
+
+
+def test_streams_more_than_a_window(model: SketchKnitter) -> None:
+    stream = model.stream("face", 300, batch_size=100, settings=Settings(steps=3))
+    first = next(stream)
+    assert close(first, model.sample("face", 1, steps=3)[0])
+    assert sum(1 for _ in stream) == 299
+
+
+def test_seed_decides(model: SketchKnitter) -> None:
+    one = model.sample("cat", 4, seed=3, steps=4)
+    assert model.sample("cat", 4, seed=3, steps=4) == one
+    assert not set(model.sample("cat", 4, seed=4, steps=4)) & set(one)
+    assert len(set(one)) == 4
+    assert model.generate(2, "cat", seed=3) == model.sample("cat", 2, seed=3)
+
+
+def close(a: Sketch, b: Sketch) -> bool:
+    """The same pens, and coordinates within 0.01 px."""
+    return (
+        a.label == b.label
+        and [len(s) for s in a.strokes] == [len(s) for s in b.strokes]
+        and np.abs(a.points - b.points).max() < 0.01
+    )
+
+
+@pytest.mark.parametrize(("sampler", "label"), [("dpm++", None), ("ddim", "cat"), ("ddpm", None)])
+def test_the_same_drawings_in_any_batch(
+    model: SketchKnitter, sampler: str, label: str | None
+) -> None:
+    alone = model.sample(label, 25, batch_size=1, sampler=sampler, steps=6)
+    together = model.sample(label, 25, batch_size=25, sampler=sampler, steps=6)
+    assert all(close(a, b) for a, b in zip(alone, together, strict=True))
+    assert max(len(s) for s in alone) > 1  # pens do something
+    some = model.sample(label, 7, batch_size=4, sampler=sampler, steps=6)
+    assert all(close(a, b) for a, b in zip(alone, some, strict=False))
+
+
+def test_mixed_classes_are_balanced(model: SketchKnitter) -> None:
+    labels = [s.label for s in model.sample(None, 20, steps=2)]
+    assert sorted(Counter(labels).values()) == [6, 7, 7]
+    assert all(set(labels[a : a + 3]) == set(CLASSES) for a in range(0, 18, 3))
+    assert [s.label for s in model.sample(None, 20, steps=2, seed=1)] != labels
+
+
+def test_settings_matter(model: SketchKnitter) -> None:
+    base = model.sample("cat", 3, steps=6)
+    for change in (
+        {"guidance": 1.0},
+        {"steps": 7},
+        {"sampler": "ddim"},
+        {"timesteps": "quadratic"},
+        {"clip": 0.5},
+        {"interval": (0.0, 0.4)},
+    ):
+        assert model.sample("cat", 3, **({"steps": 6} | change)) != base
+    assert model.sample("cat", 3, steps=6, sampler="ddim", eta=1.0) != model.sample(
+        "cat", 3, steps=6, sampler="ddim"
+    )
+    assert all(len(s) == 1 for s in model.sample("cat", 3, steps=6, pen_break=1.0))
+
+
+def test_lengths_the_model_decides() -> None:
+    model = SketchKnitter(checkpoint("learned"))
+    sizes = [s.num_points for s in model.sample(None, 12, steps=4)]
+    assert max(sizes) <= MAX_ROWS + 1
+    assert len(set(sizes)) > 2
+
+
+@pytest.mark.parametrize("backbone", ["transformer", "official"])
+def test_other_backbones_draw(backbone: str) -> None:
+    sketches = SketchKnitter(checkpoint(backbone=backbone, widths=(16, 16))).sample(
+        None, 3, steps=2
+    )
+    assert [s.label for s in sketches] != [None] * 3
+
+
+def test_a_model_without_classes_draws() -> None:
+    model = SketchKnitter(checkpoint(classes=()))
+    sketches = model.sample(n=3, steps=2)
+    assert [s.label for s in sketches] == [None] * 3
+
+
+def test_a_class_without_training_drawings_gets_any_length() -> None:
+    made = checkpoint()
+    made.lengths[1] = 0
+    assert all(1 <= s.num_points <= 25 for s in SketchKnitter(made).sample("cat", 5, steps=2))
+
+
+def test_progress_and_watch(model: SketchKnitter) -> None:
+    steps = Settings().steps
+    seen: list[Progress] = []
+    rows: list[int] = []
+    list(
+        model.stream(
+            "cat",
+            5,
+            batch_size=2,
+            progress=seen.append,
+            watch=lambda numbers, frame: rows.extend(numbers[frame.rows.numpy()].tolist()),
+        )
+    )
+    assert [p.evaluations for p in seen[:steps]] == pytest.approx(np.arange(1, steps + 1) / steps)
+    assert {p.total for p in seen} == {5}
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert (seen[0].done, seen[-1]) == (0, Progress(5, 1.0, 5))
+    assert Counter(rows) == dict.fromkeys(range(5), steps)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"label": "cow"}, "no class 'cow'; .*this model draws: airplane, cat, face"),
+        ({"label": "airplain"}, "did you mean 'airplane'"),
+        ({"n": 0}, "-n must be at least 1, not 0"),
+        ({"batch_size": 0}, "--batch-size must be at least 1"),
+        ({"steps": 1}, "--steps must lie in 2 … 1000, not 1"),
+        ({"steps": 1001}, "not 1001"),
+        ({"flavor": "mint"}, "no setting 'flavor'; one of: sampler, timesteps"),
+        ({"sampler": "euler"}, "no sampler 'euler'"),
+        ({"timesteps": "spiral"}, "no timesteps policy 'spiral'"),
+        ({"timesteps": "shortcut"}, "no recognizability network"),
+        ({"sampler": "ddim", "eta": 1.5}, "--eta must lie in 0 … 1"),
+    ],
+)
+def test_bad_requests(model: SketchKnitter, options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        model.sample(**options)
+
+
+def test_save_and_load(model: SketchKnitter, tmp_path: Path) -> None:
+    path = model.save_pretrained(tmp_path / "mine")
+    assert path == tmp_path / "mine" / "model.safetensors"
+    for source in (path, path.parent, str(path.parent)):
+        back = SketchKnitter.from_pretrained(source)
+        assert back.classes == CLASSES
+        assert back.sample("cat", 2, steps=3) == model.sample("cat", 2, steps=3)
+    with pytest.raises(UserError, match="no such file"):
+        SketchKnitter.from_pretrained(tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match="no such file or folder"):
+        SketchKnitter.from_pretrained(tmp_path / "other")
+
+
+def test_the_checkpoint_carries_the_scale() -> None:
+    made = checkpoint()
+    large = dataclasses.replace(
+        made.config, codec=dataclasses.replace(made.config.codec, scale=40.0)
+    )
+    twice = Checkpoint(large, made.weights, made.lengths)
+    a = SketchKnitter(made).sample("cat", 3, steps=3)
+    b = SketchKnitter(twice).sample("cat", 3, steps=3)
+    for one, two in zip(a, b, strict=True):
+        np.testing.assert_allclose(2 * one.points, two.points, rtol=1e-9)
+
+
+def test_batches_hold_drawings_of_similar_lengths():
+    lengths = np.random.default_rng(0).integers(5, 97, 200)
+    parts = list(_alike(lengths, 64))
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(200))
+    assert max(map(len, parts)) <= 64
+    for part in parts[:-1]:
+        low, high = lengths[part].min(), lengths[part].max()
+        assert high <= 1.25 * low or len(part) <= LEAST_BATCH
+    assert [len(p) for p in _alike(np.full(10, 30), 4)] == [4, 4, 2]
+    assert [len(p) for p in _alike(np.array([5, 90, 40]), 4)] == [3]

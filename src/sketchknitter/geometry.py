@@ -101,6 +101,18 @@ def resample(points: ArrayLike, spacing: float = 1.0) -> Array:
     return np.concatenate([xy, p[-1:]])
 
 
+def resample_evenly(points: ArrayLike, count: int) -> Array:
+    """``count`` >= 2 points at equal distances along a stroke, both ends included, (count, 2) px.
+
+    Raises:
+        UserError: a wrong shape.
+    """
+    p = _points(points)
+    along = arc_lengths(p)
+    at = np.linspace(0.0, along[-1], count)
+    return np.column_stack([np.interp(at, along, p[:, 0]), np.interp(at, along, p[:, 1])])
+
+
 def rdp(points: ArrayLike, epsilon: float) -> Array:
     """Ramer-Douglas-Peucker: the fewest of a stroke's points that keep its shape.
 

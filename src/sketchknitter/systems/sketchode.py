@@ -1,0 +1,355 @@
+"""SketchODE: a drawing as one curve in continuous time, with a code of its own.
+
+Paper: A. Das, Y. Yang, T. Hospedales, T. Xiang and Y.-Z. Song, *SketchODE: Learning neural sketch
+representation in continuous time*, ICLR 2022. Code read: github.com/dasayan05/sketchode, commit
+8384247e (MIT), whose README warns that its defaults may not be the paper's. Everything below is
+written anew from its facts.
+
+What it does
+    Strokes of one point are dropped, the first point moves to the origin, the farthest one to
+    radius 1. Strokes are joined by straight pen-up runs of 20 points (the ends belong to the
+    strokes, so 18 remain) with p = 1, drawn points have p = 0. The one curve (x, y, p) is resampled
+    to 100 points by a natural cubic spline, uniform in point *index*, and p is cut at one half.
+    Time runs from 0 to 5.
+Network
+    Encoder: a neural CDE (Kidger et al. 2020), dh = F(h) dX with X the natural cubic spline of
+    (x, y, p, t) and h(0) = 0; F has two hidden layers of 32 with cos(3 x). The code (48 numbers) is
+    linear in the maximum of h over the 100 points. Decoder: s'' = G(s', code, t), a second-order
+    ODE whose start is linear in the code; the position s is no input of G. (x, y, p) is linear in
+    s, with a sigmoid on p. 27,989 parameters, two of them the unlearned ends of time.
+Learning
+    Smooth L1 (beta 1) of x and y, summed, plus the cross-entropy of p, both averaged over points.
+    AdamW; learning rate and schedule come from the original's command line. A variational form
+    (weight 0 by default) adds KL and a log-density term.
+Drawing
+    The original decodes codes of real drawings, jittered or interpolated, on any grid of times. It
+    has no prior: new drawings come from codes of a Gaussian mixture fitted to codes of *training*
+    drawings (``mixture.py``). A source is drawn again through its own code.
+
+Where we differ, and the option that says so
+    ===================== =======================================================================
+    classes               none in the original: a learned vector is added to the code before it is
+                          decoded, and each class has a mixture of its own
+    data                  timed drawings there, simplified ones here: strokes are first resampled by
+                          arc length to a spacing of .05 radii, which the same authors' ChiroDiff
+                          does; times were ignored already
+    ``control``           the released code computes the spline on unit spacing and evaluates it on
+                          the grid 0 … 5, so that dX/dt is the change for each *index*, a twentieth
+                          of the true one: ``"released"``; ``"true"`` (default) is the derivative
+    ``encoder``           ``"cde"``, or ``"lstm"``, the original's alternative: a bidirectional LSTM
+                          of 64 each way and its maximum over time (cheap)
+    gradient              through the solver's steps; the original solves the adjoint, which is
+                          slower and less exact (``adjoint=True``)
+    ``pen``               a segment is drawn if both its ends are (``"both"``, which gives strokes
+                          back exactly); the released plot draws it if its first point is
+                          (``"first"``), which leaves a stub of each pen-up run
+    jitter                the original adds Perlin noise at each access; we augment as every row of
+                          the table does
+    ``size="cpu"``        hidden 128, layers of 128, code 96 (the released size underfits ten
+                          classes), 198,629 parameters with the CDE encoder
+    variational form      left out: its weight is 0 in the released code
+    ===================== =======================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sketchknitter.errors import UserError
+from sketchknitter.geometry import arc_lengths, resample_evenly
+
+Floats = NDArray[np.float64]
+
+POINTS = 100  # of every resampled drawing
+DURATION = 5.0  # time runs from 0 to this
+JOINING = 20  # points of a pen-up run, its two ends included
+SPACING = 0.05  # of points along a stroke, in radii
+OMEGA = 3.0
+
+
+# -- drawings and curves -------------------------------------------------------------------------
+def normalized(strokes: Sequence[Floats]) -> tuple[list[Floats], Floats, float]:
+    """Strokes of two points and more, first point at the origin, farthest at radius 1.
+
+    Returns:
+        The strokes, where the origin was, and what one radius was.
+
+    Raises:
+        UserError: only dots.
+    """
+    kept = [np.asarray(s, dtype=np.float64) for s in strokes if len(s) > 1]
+    origin = kept[0][0] if kept else np.zeros(2)
+    radius = max((float(np.hypot(*(s - origin).T).max()) for s in kept), default=0.0)
+    if not radius > 0:
+        raise UserError("a drawing of dots alone has no curve")
+    return [(s - origin) / radius for s in kept], origin, radius
+
+
+def curve(strokes: Sequence[Floats], joining: int = JOINING, spacing: float = SPACING) -> Floats:
+    """One sequence (x, y, p), (n, 3): strokes with p = 0, straight pen-up runs with p = 1.
+
+    Args:
+        strokes: normalized.
+        joining: points of a pen-up run; its ends are the strokes' own, so two less are added.
+        spacing: of points along strokes; 0 leaves them as they are.
+    """
+    parts: list[Floats] = []
+    before: Floats | None = None
+    for stroke in strokes:
+        points = np.asarray(stroke, dtype=np.float64)
+        if spacing:
+            count = int(arc_lengths(points)[-1] / spacing) + 1
+            points = resample_evenly(points, max(2, count))
+        if before is not None:
+            run = np.linspace(before, points[0], joining)[1:-1]
+            parts.append(np.column_stack([run, np.ones(len(run))]))
+        parts.append(np.column_stack([points, np.zeros(len(points))]))
+        before = points[-1]
+    return np.concatenate(parts)
+
+
+def resampled(sequence: Floats, count: int = POINTS) -> Floats:
+    """The sequence at ``count`` places uniform in point index, by a natural cubic spline; p cut."""
+    from scipy.interpolate import CubicSpline  # comes with torchdiffeq
+
+    spline = CubicSpline(np.arange(len(sequence)), sequence, bc_type="natural")
+    out = spline(np.linspace(0, len(sequence) - 1, count))
+    out[:, 2] = out[:, 2] >= 0.5
+    return out
+
+
+def strokes_of(sequence: ArrayLike, pen: Literal["both", "first"] = "both") -> list[Floats]:
+    """The drawn runs of (x, y, p), (n, 3); p > .5 is pen up.
+
+    Args:
+        pen: a segment is drawn if both its ends are, or (as released) if its first point is.
+    """
+    points = np.asarray(sequence, dtype=np.float64)
+    down = points[:, 2] <= 0.5
+    drawn = down[:-1] & down[1:] if pen == "both" else down[:-1]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], drawn, [False]]).astype(np.int8)))
+    return [points[a : b + 1, :2] for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+# -- the network ---------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Size:
+    """What a network is made of.
+
+    Attributes:
+        hidden: of the encoder's and the decoder's state.
+        code: numbers of a code.
+        layers: hidden layers of F and G.
+    """
+
+    hidden: int
+    code: int
+    layers: tuple[int, ...]
+
+
+SizeName = Literal["published", "cpu"]
+SIZES: dict[str, Size] = {
+    "published": Size(64, 48, (32, 32)),
+    "cpu": Size(128, 96, (128, 128)),
+}
+
+
+class Dynamics(nn.Module):
+    """Dense layers with cos(omega x) between them."""
+
+    def __init__(self, inputs: int, layers: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        widths = [inputs, *layers, outputs]
+        self.dense = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.dense[:-1]:
+            x = torch.cos(OMEGA * layer(x))
+        return self.dense[-1](x)
+
+
+@lru_cache(maxsize=4)
+def _derivative(count: int, stages: int) -> Tensor:
+    """The natural cubic spline's derivative as a matrix, ((count - 1) * stages + 1, count).
+
+    Row k is the derivative by index, at index k / stages, as a linear map of the values at the
+    indices.
+    """
+    from scipy.interpolate import CubicSpline
+
+    basis = CubicSpline(np.arange(count), np.eye(count), bc_type="natural")
+    at = np.linspace(0, count - 1, (count - 1) * stages + 1)
+    return torch.from_numpy(basis(at, 1))
+
+
+def _odeint() -> tuple[Callable[..., Tensor], Callable[..., Tensor]]:
+    try:
+        from torchdiffeq import odeint, odeint_adjoint
+    except ImportError:
+        raise UserError(
+            "SketchODE needs torchdiffeq: pip install 'sketchknitter[baselines]'"
+        ) from None
+    return odeint, odeint_adjoint
+
+
+class CdeEncoder(nn.Module):
+    """dh = F(h) dX along the natural cubic spline of (x, y, p, t); a code from the maximum of h."""
+
+    STAGES = 3  # the fixed-grid rk4 of torchdiffeq is the 3/8 rule
+
+    def __init__(self, size: Size, control: Literal["true", "released"] = "true") -> None:
+        super().__init__()
+        self.size, self.control = size, control
+        self.dynamics = Dynamics(size.hidden, size.layers, 4 * size.hidden)
+        self.code = nn.Linear(size.hidden, size.code)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(B, N, 3) -> (B, K)."""
+        odeint, _ = _odeint()
+        b, n, _ = points.shape
+        t = torch.linspace(0.0, DURATION, n, dtype=torch.float64, device=points.device)
+        width = DURATION / (n - 1)
+        path = torch.cat([points, t.to(points)[None, :, None].expand(b, n, 1)], dim=-1)
+        slope = torch.einsum("kn,bnc->kbc", _derivative(n, self.STAGES).to(points), path)
+        if self.control == "true":
+            slope = slope / width
+
+        def change(at: Tensor, h: Tensor) -> Tensor:
+            k = min(len(slope) - 1, round(float(at) / width * self.STAGES))
+            field = self.dynamics(h).view(b, self.size.hidden, 4)
+            return (field @ slope[k][..., None]).squeeze(-1)
+
+        start = points.new_zeros(b, self.size.hidden)
+        along = odeint(change, start, t, method="rk4")
+        return self.code(along.amax(dim=0))
+
+
+class LstmEncoder(nn.Module):
+    """A bidirectional LSTM, its maximum over time, and a code linear in that."""
+
+    def __init__(self, size: Size) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(3, size.hidden, bidirectional=True, batch_first=True)
+        self.code = nn.Linear(2 * size.hidden, size.code)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """(B, N, 3) -> (B, K)."""
+        out, _ = self.lstm(points)
+        return self.code(out.amax(dim=1))
+
+
+class OdeDecoder(nn.Module):
+    """s'' = G(s', code, t); (x, y, p) linear in s."""
+
+    STEP = DURATION / (POINTS - 1)  # no step of the solver is longer
+
+    def __init__(self, size: Size, adjoint: bool = False) -> None:
+        super().__init__()
+        self.size, self.adjoint = size, adjoint
+        self.start = nn.Linear(size.code, 2 * size.hidden)
+        self.dynamics = Dynamics(size.hidden + size.code + 1, size.layers, size.hidden)
+        self.observe = nn.Linear(size.hidden, 3)
+
+    def forward(self, code: Tensor, count: int = POINTS, refine: int = 1) -> Tensor:
+        """Codes (B, K) -> (x, y, logit of p) at ``count`` times from 0 to 5, (B, count, 3).
+
+        Args:
+            count: how many points are wanted; the curve is the same whatever their number.
+            refine: divides the solver's steps.
+        """
+        odeint, odeint_adjoint = _odeint()
+        t = torch.linspace(0.0, DURATION, count, dtype=torch.float64, device=code.device)
+        width = DURATION / (count - 1)
+        steps = max(1, int(np.ceil(width / self.STEP - 1e-9))) * refine
+        motion = _Motion(self.dynamics, code)
+        options = {"step_size": width / steps}
+        start = self.start(code)
+        if self.adjoint and torch.is_grad_enabled():
+            learned = (*self.dynamics.parameters(), code)
+            along = odeint_adjoint(
+                motion, start, t, method="rk4", options=options, adjoint_params=learned
+            )
+        else:
+            along = odeint(motion, start, t, method="rk4", options=options)
+        return self.observe(along[..., : self.size.hidden]).transpose(0, 1)
+
+
+class _Motion(nn.Module):
+    """(s, s') -> (s', G(s', code, t)) for one batch of codes."""
+
+    def __init__(self, dynamics: Dynamics, code: Tensor) -> None:
+        super().__init__()
+        self.dynamics, self.told = dynamics, code
+
+    def forward(self, t: Tensor, state: Tensor) -> Tensor:
+        speed = state.tensor_split(2, dim=-1)[1]
+        time = t.to(state).expand(len(state), 1)
+        return torch.cat([speed, self.dynamics(torch.cat([speed, self.told, time], -1))], dim=-1)
+
+
+class SketchOdeNetwork(nn.Module):
+    """Autoencoder of curves.
+
+    Args:
+        size: widths.
+        classes: number of classes, index ``classes`` is "no label"; 0 has no table.
+        encoder: ``"cde"`` or ``"lstm"``.
+        control: of the CDE.
+        adjoint: solve the adjoint for gradients of the decoder.
+    """
+
+    def __init__(
+        self,
+        size: Size,
+        classes: int = 0,
+        *,
+        encoder: Literal["cde", "lstm"] = "cde",
+        control: Literal["true", "released"] = "true",
+        adjoint: bool = False,
+    ) -> None:
+        super().__init__()
+        self.size = size
+        self.encoder: nn.Module = (
+            CdeEncoder(size, control) if encoder == "cde" else LstmEncoder(size)
+        )
+        self.decoder = OdeDecoder(size, adjoint)
+        # the ends of time: parameters of the original that it does not learn
+        self.time_start = nn.Parameter(torch.tensor(0.0), requires_grad=False)
+        self.time_logit = nn.Parameter(torch.tensor(0.0), requires_grad=False)
+        self.label = nn.Embedding(classes + 1, size.code) if classes else None
+        if self.label is not None:
+            nn.init.normal_(self.label.weight, std=0.02)
+
+    def encode(self, points: Tensor) -> Tensor:
+        """Curves (B, N, 3) -> codes (B, K)."""
+        return self.encoder(points)
+
+    def decode(
+        self, code: Tensor, label: Tensor | None = None, count: int = POINTS, refine: int = 1
+    ) -> Tensor:
+        """Codes (B, K), labels (B,) -> (x, y, logit of p), (B, count, 3)."""
+        if self.label is not None:
+            code = code + self.label(label)
+        return self.decoder(code, count, refine)
+
+
+def losses(out: Tensor, points: Tensor) -> Tensor:
+    """Loss of each point, (B, N): smooth L1 summed over x and y, and the pens' cross-entropy.
+
+    Args:
+        out: (x, y, logit of p), (B, N, 3).
+        points: (x, y, p), (B, N, 3).
+    """
+    place = F.smooth_l1_loss(out[..., :2], points[..., :2], reduction="none").sum(dim=-1)
+    pen = F.binary_cross_entropy_with_logits(out[..., 2], points[..., 2], reduction="none")
+    return place + pen

@@ -91,6 +91,27 @@ def test_pictures(sample: Callable[..., str]) -> None:
     assert "@keyframes" not in Path("still.svg").read_text()
 
 
+def test_a_sheet_for_a_plotter(
+    sample: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample("-n", "4", "--paper", "A5", "--landscape", "--margin", "12", "--pen-width", "0.4",
+           "--layers", "True", "--captions", "-o", "a5.svg")  # fmt: skip
+    text = Path("a5.svg").read_text()
+    assert 'width="210mm" height="148mm"' in text
+    assert 'stroke-width="0.4"' in text
+    assert text.count("inkscape:groupmode") == 3  # cat, ice cream, captions
+    for words, reason in {
+        ("--paper", "A5", "-o", "a.png"): "--paper writes .svg, not .png",
+        ("--paper", "A55"): "no paper 'A55'",
+        ("--paper", "A5", "--margin", "90"): "leaves no room",
+        ("--margin", "9"): "--margin needs paper",
+        ("--paper", "A5", "--animate"): "leave --animate",
+    }.items():
+        with pytest.raises(SystemExit):
+            sample(*words)
+        assert reason in capsys.readouterr().err
+
+
 def close(a: Sketch, b: Sketch) -> bool:
     return [len(s) for s in a.strokes] == [len(s) for s in b.strokes] and bool(
         np.abs(a.points - b.points).max() < 0.02  # ndjson keeps two digits

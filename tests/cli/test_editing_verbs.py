@@ -166,3 +166,14 @@ def test_vary_and_interpolate_write_what_was_asked(weights, drawing, tmp_path):
     between = list(io.read(path))
     assert len(between) == 4
     assert np.allclose(between[0].points, Sketch.open(drawing).points, atol=1e-3)
+
+
+def test_results_on_paper(weights, drawing, tmp_path, capsys):
+    out, more = tmp_path / "a4.svg", ["--model-path", weights, *FAST, "--paper", "A4"]
+    main(["complete", str(drawing), "-n", "2", *more, "-o", str(out)])
+    main(["heal", str(drawing), *more, "-o", str(out)])
+    main(["vary", str(drawing), "-n", "2", *more, "-o", str(out)])
+    main(["interpolate", str(drawing), str(drawing), "-n", "3", *more, "-o", str(out)])
+    assert 'width="210mm" height="297mm"' in out.read_text()
+    inside = ["complete", str(drawing), "-n", "1", "--inside", *more, "-o", str(out)]
+    assert "leave --paper out" in fails(inside, capsys)

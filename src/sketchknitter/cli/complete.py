@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sketchknitter.cli import edits
+from sketchknitter.cli.paper import Paper
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Editing
 
@@ -22,6 +23,7 @@ examples:
   sketchknitter complete half.svg -n 6 --class face --seed 3 -o done.ndjson
   sketchknitter complete tail.svg --where start -o whole.svg
   sketchknitter complete half.svg -n 1 --inside -o poster.svg
+  sketchknitter complete half.svg -n 6 --paper A4 --landscape -o plot.svg
   sketchknitter complete rough.svg --heal 0.2 -o clean.svg
 """
 
@@ -52,6 +54,7 @@ class Complete:
 
     what: CompleteOptions = field(default_factory=CompleteOptions)
     how: Editing = field(default_factory=Editing)
+    paper: Paper = field(default_factory=Paper)
 
 
 def run(argv: list[str]) -> None:
@@ -59,6 +62,9 @@ def run(argv: list[str]) -> None:
     options: Complete = edits.parse(Complete, "complete", DESCRIPTION, argv)
     what = options.what
     _check(what)
+    paper = options.paper.options(what.output)
+    if paper and what.inside:
+        raise UserError("--inside keeps the file's own page; leave --paper out")
     sketch = edits.read(what.file)
     model = edits.load(what)
     from sketchknitter.editing.complete import complete
@@ -84,7 +90,7 @@ def run(argv: list[str]) -> None:
         new = [s for s in done[0].strokes if s.tobytes() not in old]
         edits.write_text(edits.into_svg(what.file, new, sketch.extent), what.output)
     else:
-        edits.write(done, what.output, captions=what.captions)
+        edits.write(done, what.output, captions=what.captions, **paper)
     apart = ""
     if what.n > 1:
         kept = None if what.heal else sketch

@@ -82,7 +82,7 @@ def write(sketches: Sequence[Sketch], path: str, **options: Any) -> None:
     suffix = Path(path).suffix.lower()
     if suffix == ".ndjson":
         options = {"decimals": digits(sketches)}
-    elif suffix == ".svg":
+    elif suffix == ".svg" and "sheet" not in options:
         # one drawing keeps its coordinates; a page has cells of its own
         options |= {"decimals": digits(sketches)} if len(sketches) == 1 else {}
     elif suffix == ".npz":

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from sketchknitter.cli import edits
+from sketchknitter.cli.paper import Paper
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Editing
 
@@ -40,6 +41,7 @@ class Heal:
 
     what: HealOptions = field(default_factory=HealOptions)
     how: Editing = field(default_factory=Editing)
+    paper: Paper = field(default_factory=Paper)
 
 
 def strokes_of(text: str) -> tuple[int, ...]:
@@ -61,6 +63,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter import io
 
     io.check_output(what.output)
+    paper = options.paper.options(what.output)
     keep = strokes_of(what.keep)
     if not 0 <= what.strength <= 1:
         raise UserError(f"--strength must lie in 0 … 1, not {what.strength}")
@@ -81,7 +84,7 @@ def run(argv: list[str]) -> None:
             watch=watch,
             **vars(options.how),
         )
-    edits.write([healed], what.output)
+    edits.write([healed], what.output, **paper)
     moved = spread_of([sketch, healed])
     print(
         f"healed {edits.class_note(what.label, healed.label)}: {moved:.1%} of its size from the"

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from sketchknitter.cli import edits
+from sketchknitter.cli.paper import Paper
 from sketchknitter.settings import Editing
 
 DESCRIPTION = """The drawings between two drawings, both included.
@@ -38,6 +39,7 @@ class Interpolate:
 
     what: InterpolateOptions = field(default_factory=InterpolateOptions)
     how: Editing = field(default_factory=Editing)
+    paper: Paper = field(default_factory=Paper)
 
 
 def run(argv: list[str]) -> None:
@@ -47,6 +49,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter import io
 
     io.check_output(what.output)
+    paper = options.paper.options(what.output)
     first, second = edits.read(what.first), edits.read(what.second)
     model = edits.load(what)
     from sketchknitter.editing.interpolate import interpolate
@@ -63,5 +66,5 @@ def run(argv: list[str]) -> None:
             watch=watch,
             **vars(options.how),
         )
-    edits.write(path, what.output)
+    edits.write(path, what.output, **paper)
     print(f"{len(path)} drawings from {what.first} to {what.second}, {clock}; {what.output}")

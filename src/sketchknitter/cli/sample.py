@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from sketchknitter.cli import shim
+from sketchknitter.cli.paper import Paper
 from sketchknitter.cli.process import pick_device
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Settings
@@ -32,6 +33,7 @@ examples:
   sketchknitter sample -n 100 --seed 7 --captions -o page.png
   sketchknitter sample cat -n 4 -o drawing.gif
   sketchknitter sample cat -n 9 --denoising -o denoising.gif
+  sketchknitter sample cat -n 9 --paper A5 --margin 10 -o plot.svg
   sketchknitter sample airplane -n 5000 --steps 30 --timesteps quadratic -o airplanes.ndjson
   sketchknitter sample --model-path runs/mine --sampler ddim --eta 1 -o mine.npz
 
@@ -75,9 +77,10 @@ class Sample:
 
     what: SampleOptions = field(default_factory=SampleOptions)
     how: Settings = field(default_factory=Settings)
+    paper: Paper = field(default_factory=Paper)
 
 
-GROUPS = (SampleOptions, Settings)
+GROUPS = (SampleOptions, Settings, Paper)
 ALL = 0  # steps: every level, which is what ancestral sampling is made for
 
 
@@ -122,7 +125,7 @@ def run(argv: list[str]) -> None:
     if what.denoising:
         watch.write_film(list(sketches), what.output)
     else:
-        _write(sketches, what)
+        _write(sketches, options)
     spent = time.perf_counter() - start
     watch.tell()
     kinds = min(what.num_samples, len(model.classes))
@@ -146,6 +149,8 @@ def _check(options: Sample) -> None:
         raise UserError(f"--denoising writes .svg or .gif, not {suffix}")
     if what.captions and suffix not in (".svg", ".gif", ".png"):
         raise UserError(f"--captions go on pages (.svg .png .gif); {suffix} keeps the labels")
+    if options.paper.options(what.output) and (what.animate or what.denoising):
+        raise UserError("--paper is for a pen; leave --animate and --denoising out")
     if options.how.eta and options.how.sampler != "ddim":
         raise UserError("--eta is the noise of DDIM; add --sampler ddim")
 
@@ -179,14 +184,15 @@ def _drawn(model: SketchKnitter, options: Sample, watch: Watch) -> Iterator[Sket
         )
 
 
-def _write(sketches: Iterator[Sketch], what: SampleOptions) -> None:
+def _write(sketches: Iterator[Sketch], options: Sample) -> None:
     from sketchknitter import io
 
+    what = options.what
     suffix = Path(what.output).suffix.lower()
     pages = {"captions": True} if what.captions else {}
     if what.animate and suffix == ".svg":
         pages["animate"] = True
-    io.write(sketches, what.output, **pages)
+    io.write(sketches, what.output, **pages, **options.paper.options(what.output))
 
 
 class Watch:

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from sketchknitter.cli import edits
+from sketchknitter.cli.paper import Paper
 from sketchknitter.settings import Editing
 
 DESCRIPTION = """Variations of one drawing.
@@ -40,6 +41,7 @@ class Vary:
 
     what: VaryOptions = field(default_factory=VaryOptions)
     how: Editing = field(default_factory=lambda: Editing(perceptual=0.0))
+    paper: Paper = field(default_factory=Paper)
 
 
 def run(argv: list[str]) -> None:
@@ -49,6 +51,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter import io
 
     io.check_output(what.output)
+    paper = options.paper.options(what.output)
     sketch = edits.read(what.file)
     model = edits.load(what)
     from sketchknitter.editing.vary import vary
@@ -66,7 +69,7 @@ def run(argv: list[str]) -> None:
             watch=watch,
             **vars(options.how),
         )
-    edits.write(new, what.output, captions=what.captions)
+    edits.write(new, what.output, captions=what.captions, **paper)
     print(
         f"varied {edits.class_note(what.label, new[0].label)}: {len(new)} drawings, on average"
         f" {spread_of(new):.1%} of their size apart, {clock}; {what.output}"

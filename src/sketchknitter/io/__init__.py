@@ -107,14 +107,15 @@ def write(sketches: Iterable[Sketch], path: AnyPath, **options: Any) -> None:
         sketches: any iterable; .npz and .ndjson take it as a stream.
         path: ``.npz`` (under ``test``), ``.ndjson``, ``.svg``, ``.png`` or ``.gif``.
         options: those of ``npz_write.write``, ``ndjson.write``, ``svg_write.write`` and
-            ``image.write``.
+            ``image.write``; an ``.svg`` with a ``sheet`` takes those of ``sheet.write``.
 
     Raises:
         UserError: no writer for the suffix, no such folder, an unknown option, nothing to draw.
     """
     check_output(path)
     suffix = Path(path).suffix.lower()
-    writer = import_module(f"sketchknitter.io.{_WRITERS[suffix]}").write
+    module = "sheet" if suffix == ".svg" and "sheet" in options else _WRITERS[suffix]
+    writer = import_module(f"sketchknitter.io.{module}").write
     known = writer.__kwdefaults__ or {}
     unknown = [name for name in options if name not in known]
     if unknown:
@@ -125,10 +126,12 @@ def write(sketches: Iterable[Sketch], path: AnyPath, **options: Any) -> None:
 
 
 def to_svg(sketch: Sketch | Sequence[Sketch], **options: Any) -> str:
-    """One sketch, or a grid of several, as SVG text (options of ``svg_write.to_svg``)."""
-    from sketchknitter.io.svg_write import to_svg as draw
+    """One sketch, or a grid of several, as SVG text.
 
-    return draw(sketch, **options)
+    Options are those of ``svg_write.to_svg``, or with a ``sheet`` those of ``sheet.to_svg``.
+    """
+    module = "sheet" if "sheet" in options else "svg_write"
+    return import_module(f"sketchknitter.io.{module}").to_svg(sketch, **options)
 
 
 def write_frames(frames: Sequence[Sequence[Sketch]], path: AnyPath, **options: Any) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import lzma
 import math
+import os
+import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +17,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from sketchknitter.errors import UserError
@@ -25,6 +27,7 @@ from sketchknitter.io.records import (
     SPLITS,
     BadDrawing,
     Reject,
+    as_label,
     check_split,
     kind_of,
     no_splits,
@@ -38,6 +41,7 @@ MAX_PICKLE = 512 * MIB  # bytes of one pickled member: it is held in memory as a
 MAX_PLAIN = 64 * 1024 * MIB  # bytes of one plain member: it is read in pieces
 MAX_RATIO, RATIO_FROM = 200, 32 * MIB  # beyond this size a member may not shrink more than this
 MAX_SMALL = 256 * MIB  # bytes of one member of labels or class names
+MAX_REPEATS = 16  # an object array may refer to its arrays so often, on average
 _PIECE = 4 * MIB
 
 _REFUSED = (
@@ -48,12 +52,23 @@ _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
+    struct.error,
     EOFError,
     OSError,
+    MemoryError,
     NotImplementedError,
     RuntimeError,  # an encrypted member
     ValueError,
 )
+
+# the header of an .npy file: a Python dictionary of three keys, in any order (NEP 1)
+_MAX_HEADER = 4096  # bytes
+_ENTRY = re.compile(
+    r"\s*(['\"])(?:(descr)\1\s*:\s*(['\"])([<>=|]?[a-zA-Z]\d{0,9}(?:\[\d{0,6}[a-z]{1,2}\])?)\3"
+    r"|(fortran_order)\1\s*:\s*(True|False)"
+    r"|(shape)\1\s*:\s*\(([0-9L, ]*)\))\s*(?:,|$)"
+)
+_MAX_DIMENSIONS = 32
 
 
 @dataclass(frozen=True)
@@ -89,12 +104,48 @@ class _Header:
 
 
 def _read_header(f: IO[bytes]) -> _Header:
-    version = npy.read_magic(f)
-    if version == (1, 0):
-        return _Header(*npy.read_array_header_1_0(f))
-    if version == (2, 0):
-        return _Header(*npy.read_array_header_2_0(f))
-    raise ValueError(f"npy version {version}")
+    """The header of an .npy file, taken apart here: NumPy's own way evaluates it as Python.
+
+    Raises:
+        ValueError: it is damaged, or of a type that holds neither drawings nor labels.
+    """
+    start = f.read(8)
+    if start[:6] != b"\x93NUMPY" or start[6:] not in (b"\x01\x00", b"\x02\x00"):
+        raise ValueError("it begins with no .npy header")
+    width = 2 if start[6] == 1 else 4
+    length = int.from_bytes(f.read(width), "little")
+    if length > _MAX_HEADER:
+        raise ValueError(f"its header claims {length} bytes")
+    raw = f.read(length)
+    if len(raw) < length:
+        raise ValueError("it ends within its header")
+    return _parse_header(raw.decode("latin1").strip())
+
+
+def _parse_header(text: str) -> _Header:
+    if text[:1] != "{" or text[-1:] != "}":
+        raise ValueError("its header is no dictionary")
+    found: dict[str, str] = {}
+    rest = text[1:-1].strip()
+    while rest:
+        entry = _ENTRY.match(rest)
+        if entry is None:
+            raise ValueError("its header describes no plain array")
+        _, descr, _, kind, fortran, order, shape, sides = entry.groups()
+        found[descr or fortran or shape] = (kind or order or sides or "").strip()
+        rest = rest[entry.end() :]
+    if found.keys() != {"descr", "fortran_order", "shape"}:
+        raise ValueError("its header is incomplete")
+    sides = [side.strip().rstrip("L") for side in found["shape"].split(",")]
+    if sides and not sides[-1]:
+        sides.pop()
+    if len(sides) > _MAX_DIMENSIONS or not all(s.isdigit() and len(s) < 19 for s in sides):
+        raise ValueError("its header has no proper shape")
+    try:
+        dtype = np.dtype(found["descr"])
+    except (TypeError, ValueError):
+        raise ValueError("its header names no data type") from None
+    return _Header(tuple(map(int, sides)), found["fortran_order"] == "True", dtype)
 
 
 class Archive:
@@ -107,13 +158,16 @@ class Archive:
     def __init__(self, path: AnyPath) -> None:
         self.path = path
         head = read_head(path)
+        size = os.path.getsize(path)
         if not head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
             raise UserError(f"{path} is {kind_of(head)}, not an .npz archive; check its suffix")
         try:
             self._zip = zipfile.ZipFile(path)
-        except _DAMAGE:
+        except Exception:  # a directory of garbage makes the standard library raise anything
             raise UserError(f"{path} is a damaged zip archive; copy it again") from None
         self._infos: dict[str, zipfile.ZipInfo] = {}
+        if sum(info.compress_size for info in self._zip.infolist()) > size:
+            raise UserError(f"{path}: its members overlap or are cut short; copy it again")
         for info in self._zip.infolist():
             name = info.filename.removesuffix(".npy")
             if name in self._infos:
@@ -159,7 +213,12 @@ class Archive:
         except RefusedPickle as error:
             raise self.error(name, _REFUSED.format(error)) from None
         except _DAMAGE as error:
-            raise self.error(name, f"is damaged or no .npy array ({error})") from None
+            what = str(error)[:200] or type(error).__name__
+            raise self.error(name, f"is damaged or no .npy array ({what})") from None
+
+    def size(self, name: str) -> int:
+        """Bytes of a member once unpacked."""
+        return self._infos[name].file_size
 
     def header(self, name: str) -> _Header:
         with self.open(name) as (header, _):
@@ -168,7 +227,7 @@ class Archive:
     def check_pickle(self, name: str) -> None:
         """Refuse the archive if this member's pickle names anything but NumPy arrays."""
         with self.open(name) as (_, f):
-            load_object_array(f)
+            load_object_array(f, self.size(name))
 
     def array(self, name: str) -> NDArray[Any]:
         """A small plain member, whole (classes, labels)."""
@@ -178,6 +237,8 @@ class Archive:
                 or math.prod(header.shape) * header.dtype.itemsize > MAX_SMALL
             ):
                 raise self.error(name, f"is {header}; plain text or numbers are expected")
+            if not header.dtype.itemsize:
+                raise self.error(name, f"is {header}, a type without content")
             return np.frombuffer(f.read(), header.dtype).reshape(header.shape)
 
 
@@ -233,7 +294,7 @@ def _labels(archive: Archive, name: str) -> Any:
     """index -> label: from ``classes`` and ``labels_<split>``, else the file's stem."""
     key = f"labels_{name}"
     if "classes" not in archive.names or key not in archive.names:
-        stem = Path(archive.path).stem
+        stem = as_label(Path(archive.path).stem)
         return lambda i: stem
     classes, labels = archive.array("classes"), archive.array(key)
     count = (archive.header(name).shape or (0,))[0]
@@ -242,15 +303,26 @@ def _labels(archive: Archive, name: str) -> Any:
         raise archive.error(key, f"does not label the {count} drawings of {name!r}")
     if len(labels) and not -1 <= labels.min() <= labels.max() < len(classes):
         raise archive.error(key, f"names a class outside the {len(classes)} in 'classes'")
-    known = [str(c) for c in classes] + [None]  # -1, the last, is a drawing without a label
+    if not _is_text(classes):
+        raise archive.error("classes", "holds invalid characters")
+    # -1, the last, is a drawing without a label
+    known = [as_label(str(c)) for c in classes] + [None]
     return lambda i: known[labels[i]]
+
+
+def _is_text(names: NDArray[Any]) -> bool:
+    """Whether every code point of a text array is one that Unicode has and UTF-8 can write."""
+    if not names.size:
+        return True
+    codes = names.astype(names.dtype.newbyteorder("=")).view(np.uint32)
+    return bool(((codes < 0xD800) | ((codes > 0xDFFF) & (codes <= 0x10FFFF))).all())
 
 
 def _items(archive: Archive, name: str) -> Iterator[Any]:
     """The member's drawings as they stand; what is no array at all becomes None."""
     with archive.open(name) as (header, f):
         if header.dtype.hasobject:
-            yield from _from_list(load_object_array(f))
+            yield from _objects(header, f, archive.size(name))
         elif not header.drawings:
             if math.prod(header.shape):
                 raise archive.error(name, f"is {header}; drawings are (n, N, 3|4|5) arrays")
@@ -258,11 +330,32 @@ def _items(archive: Archive, name: str) -> Iterator[Any]:
             yield from _in_pieces(header, f)
 
 
+def _objects(header: _Header, f: IO[bytes], size: int) -> Iterator[Any]:
+    """The drawings of a pickled member of at most ``size`` bytes.
+
+    Raises:
+        RefusedPickle, ValueError: as ``load_object_array``; it is no array of the header's shape,
+            or refers to the same arrays so often that its size does not explain the work.
+    """
+    array = load_object_array(f, size)
+    if array.shape != header.shape or not isinstance(array.values, list):
+        raise ValueError(f"it holds other objects than its header says: {header}")
+    left = MAX_REPEATS * size + MIB
+    for item in _from_list(array):
+        left -= item.nbytes if item is not None else 0
+        if left < 0:
+            raise ValueError(f"it holds the same arrays more than {MAX_REPEATS} times")
+        yield item
+
+
 def _from_list(array: PickledArray) -> Iterator[Any]:
     values = array.values
     if len(array.shape) == 3:  # equally long drawings that NumPy melted into one object array
-        flat = np.array(values if all(type(v) in (int, float) for v in values) else [])
-        yield from flat.reshape(array.shape) if flat.size == len(values) else [None] * len(values)
+        numbers = all(type(v) is float or (type(v) is int and abs(v) < 2**53) for v in values)
+        if numbers and values:
+            yield from np.array(values).reshape(array.shape)
+        else:
+            yield from [None] * (array.shape[0] if values else 0)
         return
     for item in values:
         plain = isinstance(item, PickledArray) and isinstance(item.values, np.ndarray)
@@ -271,7 +364,11 @@ def _from_list(array: PickledArray) -> Iterator[Any]:
 
 def _in_pieces(header: _Header, f: IO[bytes]) -> Iterator[NDArray[Any]]:
     shape = header.shape if len(header.shape) == 3 else (1, *header.shape)
+    if not math.prod(shape):
+        return
     if header.fortran:
+        if math.prod(shape) * header.dtype.itemsize > MAX_PICKLE:
+            raise ValueError("it is in Fortran order and too large to turn; save it in C order")
         whole = np.frombuffer(f.read(), header.dtype).reshape(header.shape, order="F")
         yield from whole.reshape(shape)
         return
@@ -299,19 +396,18 @@ def _npy_rows(path: AnyPath, split: str | None) -> Iterator[Rows | Reject]:
     head = read_head(path)
     if not head.startswith(b"\x93NUMPY"):
         raise UserError(f"{path} is {kind_of(head)}, not a .npy array; check its suffix")
-    label = Path(path).stem
+    label = as_label(Path(path).stem)
     with open(path, "rb") as f:
         try:
             header = _read_header(f)
-            size = Path(path).stat().st_size - f.tell()
-            fits = size == math.prod(header.shape) * header.dtype.itemsize
+            size = os.path.getsize(path) - f.tell()
             if header.dtype.hasobject:
                 if size > MAX_PICKLE:
                     raise UserError(
                         f"{path} holds {size} bytes, more than the {MAX_PICKLE} we read"
                     )
-                items = _from_list(load_object_array(f))
-            elif not header.drawings or not fits:
+                items = _objects(header, f, size)
+            elif not header.drawings or size != math.prod(header.shape) * header.dtype.itemsize:
                 raise UserError(f"{path} is {header} in {size} bytes; {_EXPECTED}")
             else:
                 items = _in_pieces(header, f)
@@ -320,4 +416,4 @@ def _npy_rows(path: AnyPath, split: str | None) -> Iterator[Rows | Reject]:
         except RefusedPickle as error:
             raise UserError(f"{path} {_REFUSED.format(error)}") from None
         except _DAMAGE as error:
-            raise UserError(f"{path} is damaged ({error}); copy it again") from None
+            raise UserError(f"{path} is damaged ({str(error)[:200]}); copy it again") from None

@@ -1,9 +1,11 @@
-"""What all readers and writers share: rejects, size caps, file kinds, atomic writing."""
+"""What all readers and writers share: rejects, size caps, file kinds, class names."""
 
 from __future__ import annotations
 
 import math
+import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
@@ -15,6 +17,9 @@ MIB = 1 << 20
 MAX_LINE = 16 * MIB  # bytes in one line of ndjson, or in one QuickDraw .bin record
 MAX_POINTS = 1_000_000  # points (rows) in one drawing
 SPLITS = ("train", "valid", "test")
+_MAX_LABEL = 200  # characters of a class name
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that no class name needs
+_JOINERS = "\u200c\u200d"  # but these two, of Persian and of emoji
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,24 @@ def kind_of(head: bytes) -> str:
         if head.startswith(magic) or bare.startswith(magic):
             return name
     return "something else"
+
+
+@lru_cache(maxsize=4096)
+def as_label(name: str | None) -> str | None:
+    """A class name as it may go into files, terminals and command lines; None for an empty one.
+
+    Line breaks and other white space become single spaces; control characters, unpaired surrogates
+    and the marks that turn the direction of text fall out; the rest is cut at 200 characters.
+    """
+    if name is None:
+        return None
+    if not (name.isascii() and name.isprintable()):
+        name = "".join(
+            c
+            for c in name
+            if c.isspace() or c in _JOINERS or unicodedata.category(c) not in _UNSEEN
+        )
+    return " ".join(name.split())[:_MAX_LABEL] or None
 
 
 def no_splits(path: AnyPath, split: str | None) -> None:

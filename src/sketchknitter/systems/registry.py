@@ -46,6 +46,13 @@ def find(kind: str, where: str = "") -> type:
     return found
 
 
+def name_of(system: type) -> str:
+    """The short name of a system's class, or its ``module:Class``."""
+    target = f"{system.__module__}:{system.__qualname__}"
+    short = target.removeprefix("sketchknitter.systems.")
+    return next((name for name, known in SYSTEMS.items() if known == short), target)
+
+
 def make(kind: str, options: Mapping[str, Any], where: str = "") -> System:
     """A system with its options.
 

@@ -10,7 +10,10 @@ from sketchknitter.files import full_disk
 
 # verb -> (module, what it does); the module has ``run(argv: list[str]) -> None``
 VERBS = {
-    "data": ("data", "prepare | info | view | download: drawing files in, one training set out"),
+    "data": (
+        "data",
+        "prepare | info | view | download | trace: drawing files, training sets",
+    ),
     "train": ("train", "train a model, with progress, previews and exact resume"),
     "sample": ("sample", "draw new sketches: .svg .png .gif .npz .ndjson, by suffix"),
     "complete": ("complete", "finish an unfinished drawing; what was drawn stays"),

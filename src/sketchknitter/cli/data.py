@@ -102,11 +102,34 @@ class Download:
     """another server with the bucket's layout"""
 
 
+@dataclass(frozen=True)
+class Trace:
+    """A photograph or scan of a drawing -> strokes, to be finished, healed or learned from.
+
+    examples:
+      sketchknitter data trace photo.jpg -o drawing.svg
+      sketchknitter data trace board.png --invert -o drawing.svg
+      sketchknitter data trace photo.jpg -o drawing.svg && sketchknitter complete drawing.svg -n 6
+    """
+
+    photo: tyro.conf.Positional[Path]
+    """any picture of lines: .png .jpg .tif …"""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("traced.svg")
+    """file to write: .svg .ndjson .npz"""
+    label: str = ""
+    """what is drawn, so that nobody has to guess"""
+    invert: bool = False
+    """light lines on a dark ground (usually found out)"""
+    despeckle: float = 1.0
+    """how large a blot must be to be taken for ink, as a multiple of the usual"""
+
+
 Command = (
     Annotated[Prepare, tyro.conf.subcommand("prepare")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[View, tyro.conf.subcommand("view")]
     | Annotated[Download, tyro.conf.subcommand("download")]
+    | Annotated[Trace, tyro.conf.subcommand("trace")]
 )
 
 
@@ -132,9 +155,11 @@ def run(argv: list[str]) -> None:
             _view(command)
         case Download():
             _download(command)
+        case Trace():
+            _trace(command)
 
 
-# -- the four verbs ------------------------------------------------------------------------------
+# -- the verbs ------------------------------------------------------------------------------
 def _prepare(c: Prepare) -> None:
     from sketchknitter.data.prepare import prepare
 
@@ -187,6 +212,20 @@ def _download(c: Download) -> None:
     paths = download(c.category, c.out, forms[0], base_url=base_url)  # type: ignore[arg-type]
     for path in paths:
         print(f"{path}: {path.stat().st_size / 1e6:,.1f} MB")
+
+
+def _trace(c: Trace) -> None:
+    from sketchknitter import io
+    from sketchknitter.io.trace import trace
+
+    io.check_output(c.out)
+    if not c.despeckle >= 0:
+        raise UserError(f"--despeckle {c.despeckle}: 0 or more")
+    sketch = trace(
+        c.photo, label=c.label or None, invert=True if c.invert else None, despeckle=c.despeckle
+    )
+    io.write([sketch], c.out)
+    print(f"{c.out}: {len(sketch)} strokes, {sketch.num_points} points")
 
 
 def _named(sources: tuple[Path, ...]) -> list[Path]:

@@ -13,11 +13,11 @@ from sketchknitter.experiments.condition import (
     cut,
     deformed,
     masked,
-    retrieve,
     verdicts,
 )
 from sketchknitter.metrics.judge.network import Judge
-from sketchknitter.reports.document import Grid, to_html, to_markdown
+from sketchknitter.metrics.retrieval import retrieve
+from sketchknitter.reports.document import Table, to_html, to_markdown
 from sketchknitter.sketch import Sketch
 from tiny_model import CLASSES, half, tiny
 
@@ -75,8 +75,8 @@ def test_the_report_has_every_row_of_every_protocol():
         (10,), (30,), (50,), per_class=1, seeds=2, settings={"steps": 4, "perceptual": 0.0}
     )
     said: list[str] = []
-    blocks = Experiment(tiny(), split_of(drawings), judge, protocol, said.append).report()
-    grids = [b for b in blocks if isinstance(b, Grid)]
+    report = Experiment(tiny(), split_of(drawings), judge, protocol, said.append).report()
+    grids = [b for b in report.blocks if isinstance(b, Table)]
     assert [row[0] for row in grids[0].rows] == [
         "clean",
         "deformed",
@@ -86,20 +86,20 @@ def test_the_report_has_every_row_of_every_protocol():
     ]
     assert [row[0] for row in grids[1].rows] == ["masked", "completed"]
     assert [row[0] for row in grids[2].rows] == ["cut", "completed"]
-    assert "apart, %" in grids[2].head
+    assert "endings apart, % of longer side" in grids[2].head
     assert len(said) == 2 * (5 + 1 + 1)
-    text = to_markdown(blocks)
+    text = to_markdown(report)
     assert "Published" in text
     assert " ± " in text
-    assert "<svg" in to_html("t", blocks)
+    assert "<svg" in to_html(report)
 
 
 def test_verdicts_say_missed_when_missed():
-    figures = {"recognition@1": [50.0], "retrieval@1": [40.0], "Chamfer, %": [3.0]}
-    better = {"recognition@1": [45.0], "retrieval@1": [60.0], "Chamfer, %": [2.0]}
+    figures = {"top1": [0.5], "retrieval1": [0.4], "chamfer": [3.0]}
+    better = {"top1": [0.45], "retrieval1": [0.6], "chamfer": [2.0]}
     rows = [Row("clean", figures), Row("deformed", figures), Row("noised and denoised", better)]
     said = list(verdicts([*rows, Row("healed", better)]))
-    assert said[0].startswith("healed recognition@1 is 90%")
+    assert said[0].startswith("healed drawings are recognized 90%")
     assert sum("NOT better" in s for s in said) == 2
 
 

@@ -15,10 +15,10 @@ from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion.sampler import Ddim
 from sketchknitter.errors import UserError
-from sketchknitter.experiments import measuring
 from sketchknitter.experiments.cache import Cache, digest
 from sketchknitter.experiments.declare import Table, read_table
 from sketchknitter.experiments.runner import Runner
+from sketchknitter.metrics import fid
 from sketchknitter.metrics.judge.network import Judge, load_judge
 
 
@@ -128,7 +128,7 @@ def test_code_that_computes_something_else_counts(
         )
         assert changed(base, keys(table)) == ALL[1:]
     with monkeypatch.context() as m:
-        m.setattr(measuring, "frechet_distance", lambda x, y: float(np.abs(x - y).sum()))
+        m.setattr(fid, "frechet_distance", lambda x, y: float(np.abs(x - y).sum()))
         assert changed(base, keys(table)) == ["figures", "floor"]
 
 

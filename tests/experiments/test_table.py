@@ -19,7 +19,7 @@ from sketchknitter.experiments.report import write_all
 from sketchknitter.experiments.results import Results
 from sketchknitter.experiments.runner import Runner, Silent
 from sketchknitter.metrics.judge.network import load_judge
-from sketchknitter.reports.report import number
+from sketchknitter.reports.document import number
 
 
 class Notes(Silent):

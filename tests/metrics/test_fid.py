@@ -3,12 +3,9 @@ import pytest
 import torch
 
 from sketchknitter import UserError
-from sketchknitter.metrics.fid import (
-    bootstrap_kernel_distance,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-)
+from sketchknitter.metrics.fid import frechet_distance
+from sketchknitter.metrics.inception_score import inception_score
+from sketchknitter.metrics.kid import bootstrap_kernel_distance, kernel_distance
 
 
 @pytest.fixture

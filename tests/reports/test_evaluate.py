@@ -181,11 +181,13 @@ def test_reports_in_three_formats(itself, tmp_path):
     assert "https://" not in page
     assert page.count("<figure>") == 7
     assert "<polyline" in page or "<path" in page
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.html", "r.json", "r.md"]
+    lines = (tmp_path / "r.csv").read_text().splitlines()
+    assert len(lines) == len(itself.figures) + 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["r.csv", "r.html", "r.json", "r.md"]
 
 
 def test_report_paths_are_checked_first(itself, tmp_path):
-    with pytest.raises(UserError, match=r"\.json, \.md, \.html"):
+    with pytest.raises(UserError, match=r"\.json, \.md, \.html, \.csv"):
         report.check_path(tmp_path / "r.pdf")
     with pytest.raises(UserError, match="no such folder"):
         report.write(itself, tmp_path / "none" / "r.md")

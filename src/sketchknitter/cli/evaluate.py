@@ -71,7 +71,9 @@ def run(argv: list[str]) -> None:
     import torch
 
     from sketchknitter.data.sides import read_sides
-    from sketchknitter.metrics.judge.network import FeatureNetwork, load_judge
+    from sketchknitter.metrics.features import FeatureNetwork
+    from sketchknitter.metrics.judge.network import load_judge
+    from sketchknitter.reports.document import to_text
     from sketchknitter.reports.evaluate import Settings, evaluate
 
     if options.threads is not None:
@@ -100,7 +102,7 @@ def run(argv: list[str]) -> None:
         notes=sides.notes,
         progress=sys.stderr.isatty(),
     )
-    print(report.to_text(result), end="")
+    print(to_text(report.summary(result)), end="")
     if options.output is not None:
         report.write(result, options.output)
         print(f"\nwritten to {options.output}")

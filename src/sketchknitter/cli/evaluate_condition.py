@@ -92,7 +92,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter.data.prepare import open_data
     from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.metrics.judge.network import load_judge
-    from sketchknitter.reports.document import to_html, to_markdown
+    from sketchknitter.reports.document import to_markdown, write_folder
 
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -106,21 +106,10 @@ def run(argv: list[str]) -> None:
             bar.update(1)
 
         judge = load_judge(options.judge or None)
-        blocks = Experiment(model, test, judge, protocol, tell).report()
-    folder = Path(options.output)
-    folder.mkdir(parents=True, exist_ok=True)
-    text = to_markdown(blocks)
-    _write(folder / "results.md", text)
-    _write(folder / "report.html", to_html("Conditional generation", blocks))
-    print(text)
-    print(f"written: {folder / 'results.md'}, {folder / 'report.html'}")
-
-
-def _write(path: Path, text: str) -> None:
-    from sketchknitter.files import atomic
-
-    with atomic(path) as f:
-        f.write(text.encode())
+        document = Experiment(model, test, judge, protocol, tell).report()
+    paths = write_folder(document, Path(options.output))
+    print(to_markdown(document))
+    print("written: " + ", ".join(map(str, paths)))
 
 
 def _own_data() -> list[str]:

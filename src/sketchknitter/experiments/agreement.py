@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sketchknitter.experiments import published
-from sketchknitter.experiments.measuring import ALL, METRICS, Metric
+from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.order import Agreement, Disagreement, compare
 from sketchknitter.experiments.results import Measured, Results
 from sketchknitter.experiments.summary import Value, cell, value
-from sketchknitter.reports.document import Block, Grid, Heading, Text
-from sketchknitter.reports.report import number
+from sketchknitter.metrics.metric import Metric, choose
+from sketchknitter.reports.document import Block, Heading, Table, Text, number
 
 FEW = 3  # systems below which no order is tested
 
@@ -24,7 +24,7 @@ def agreement_blocks(results: Results) -> Iterator[Block]:
     folds = tuple(f for f in results.folds if f in published.FOLD_NAMES)
     if not every or not folds:
         return
-    metrics = [m for m in METRICS if m.name in published.NAMES]
+    metrics = list(choose(published.NAMES))
     yield Heading("Beside the paper")
     yield Text(
         f"The published figures are means over the folds that our classes span "
@@ -41,7 +41,7 @@ def agreement_blocks(results: Results) -> Iterator[Block]:
             theirs = published.figure(r.row.published, m.name, folds)
             line += [cell(r, m), number(theirs) or "–"]
         body.append(tuple(line))
-    yield Grid(tuple(head), tuple(body))
+    yield Table(tuple(head), tuple(body))
     yield from _orders(results, every, folds, metrics)
 
 
@@ -67,7 +67,7 @@ def _orders(
         "agree at least as well by chance."
     )
     head = ("metric", "systems", "Spearman", "Kendall", "p")
-    yield Grid(
+    yield Table(
         head,
         tuple(
             (name, str(a.n), f"{a.spearman:+.2f}", f"{a.kendall:+.2f}", f"{a.p:.3f}")
@@ -116,7 +116,7 @@ def _turned(pairs: list[tuple[Disagreement, Metric]], results: Results) -> Itera
         ]
         if rows:
             yield Text(why)
-            yield Grid(("metric", "systems", "here", "in the paper"), tuple(rows))
+            yield Table(("metric", "systems", "here", "in the paper"), tuple(rows))
 
 
 def _readings(rows: list[Measured]) -> Iterator[tuple[str, list[Measured]]]:
@@ -144,7 +144,7 @@ def _agree(
 
 
 def _line(d: Disagreement, metric: Metric) -> tuple[str, ...]:
-    ours = " and ".join(number(v * metric.scale) for v in d.ours)
+    ours = " and ".join(number(v * metric.factor) for v in d.ours)
     theirs = " and ".join(f"{v:.3g}" for v in d.theirs)
     return metric.title, f"{d.first}; {d.second}", ours, theirs
 

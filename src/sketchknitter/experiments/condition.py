@@ -17,10 +17,18 @@ from numpy.typing import NDArray
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal_all
 from sketchknitter.errors import UserError
-from sketchknitter.metrics.judge.network import FeatureNetwork, Features
-from sketchknitter.metrics.recognition import recognize
-from sketchknitter.metrics.spread import spread_of
-from sketchknitter.reports.document import Block, Bullets, Grid, Heading, Page, Text
+from sketchknitter.metrics.features import FeatureNetwork
+from sketchknitter.metrics.metric import Comparison, DrawingSet, all_metrics, choose, measure
+from sketchknitter.reports.document import (
+    Block,
+    Bullets,
+    Document,
+    Heading,
+    Page,
+    Table,
+    Text,
+    mean_text,
+)
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 
@@ -31,6 +39,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 DEFORM, MASK, CHOICE = 41, 42, 43  # what a random stream is for
+METRICS = ("top1", "top10", "map", "retrieval1", "retrieval10", "chamfer", "apart")
 ENDINGS = 3  # drawn for each masked drawing, to see how they differ
 PATCHES = 8  # a side of the masks' grid
 # the paper's table: level -> (recognition@1, @10, mAP, retrieval@1, @10), before and after
@@ -83,41 +92,6 @@ def cut(sketch: Sketch, share: float) -> Sketch:
 
 
 # -- what is measured ----------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Retrieval:
-    """How well drawings find their class in a gallery, by cosine similarity of features.
-
-    Attributes:
-        mean_precision: mAP.
-        first, ten: shares with a drawing of their class first, among the first ten.
-    """
-
-    mean_precision: float
-    first: float
-    ten: float
-
-
-def retrieve(
-    queries: Array,
-    query_labels: Sequence[str],
-    own: Sequence[int],
-    gallery: Array,
-    gallery_labels: Sequence[str],
-) -> Retrieval:
-    """Retrieval of each query's class; its own original (``own``, gallery index) is left out."""
-    unit = lambda v: v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12)  # noqa: E731
-    likeness = unit(queries) @ unit(gallery).T
-    likeness[np.arange(len(own)), list(own)] = -np.inf
-    order = np.argsort(-likeness, axis=1, kind="stable")[:, :-1]
-    hits = np.array(gallery_labels)[order] == np.array(query_labels)[:, None]
-    ranks = np.arange(1, hits.shape[1] + 1)
-    found = np.maximum(hits.sum(axis=1), 1)
-    precision = (hits.cumsum(axis=1) / ranks * hits).sum(axis=1) / found
-    return Retrieval(
-        float(precision.mean()), float(hits[:, 0].mean()), float(hits[:, :10].any(axis=1).mean())
-    )
-
-
 @dataclass(frozen=True)
 class Row:
     """One row's figures, one entry for each seed.
@@ -184,43 +158,24 @@ class Experiment:
         if not known:
             raise UserError("model, judge and test drawings share no class")
         test = test.select(known)
-        self.gallery = [test.sketch(i) for i in range(len(test))]
+        self.gallery = DrawingSet([test.sketch(i) for i in range(len(test))], judge)
         rng = stream(0, CHOICE)
         self.own = [
             int(i)
             for name in known
             for i in rng.permutation(test.of_class(name))[: protocol.per_class]
         ]
-        self.clean = [self.gallery[i] for i in self.own]
+        self.clean = [self.gallery.sketches[i] for i in self.own]
         self.labels = [s.label or "" for s in self.clean]
-        self._gallery_features: Features | None = None
 
-    def measure(self, drawings: Sequence[Sketch], compare: bool = True) -> dict[str, float]:
-        """Recognition, retrieval, and how far the drawings are from the clean ones."""
-        if self._gallery_features is None:
-            self._gallery_features = self.judge.embed(self.gallery)
-        features = self.judge.embed(drawings)
-        top = recognize(features.probabilities, self.labels, self.judge.classes).top
-        found = retrieve(
-            features.vectors,
-            self.labels,
-            self.own,
-            self._gallery_features.vectors,
-            [s.label or "" for s in self.gallery],
-        )
-        out = {
-            "recognition@1": 100 * top.get(1, 1.0),
-            "recognition@10": 100 * top.get(10, 1.0),
-            "mAP": found.mean_precision,
-            "retrieval@1": 100 * found.first,
-            "retrieval@10": 100 * found.ten,
-        }
-        if compare:
-            # of the clean side: a deformed drawing is larger, and must not gain by that
-            pairs = zip(self.clean, drawings, strict=True)
-            gaps = [spread_of([a, b], extent=a.extent) for a, b in pairs]
-            out["Chamfer, %"] = 100 * float(np.mean(gaps))
-        return out
+    def measure(
+        self, drawings: Sequence[Sketch], endings: Sequence[tuple[list[Sketch], Sketch]] = ()
+    ) -> dict[str, float]:
+        """Recognition, retrieval, distance to the clean drawings, and between several endings."""
+        made = tuple((tuple(ends), kept) for ends, kept in endings)
+        drawn = DrawingSet(drawings, self.judge)
+        clean = self.gallery[self.own]
+        return measure(Comparison(drawn, self.gallery, None, clean, made), choose(METRICS))
 
     # -- rectification ---------------------------------------------------------------------------
     def rectified(self, level: int) -> list[Row]:
@@ -272,10 +227,7 @@ class Experiment:
             ]
             endings = [self._endings(b, kind, seed, i) for i, b in enumerate(bad)]
             done = [e[0] for e in endings]
-            figures = self.measure(done) | {
-                "apart, %": 100
-                * float(np.mean([spread_of(e, b) for e, b in zip(endings, bad, strict=True)]))
-            }
+            figures = self.measure(done, list(zip(endings, bad, strict=True)))
             rows.setdefault(kind, []).append((self.measure(bad), bad))
             rows.setdefault("completed", []).append((figures, done))
             self.tell(f"{kind} {percent} %, seed {seed}")
@@ -292,8 +244,8 @@ class Experiment:
         )
 
     # -- the report ------------------------------------------------------------------------------
-    def report(self) -> list[Block]:
-        """All protocols as a document: tables, published figures, random examples."""
+    def report(self) -> Document:
+        """All protocols: tables, published figures, random examples."""
         p = self.protocol
         out: list[Block] = [
             Heading("Conditional generation", 1),
@@ -309,7 +261,7 @@ class Experiment:
         ]
         for level in p.levels:
             rows = self.rectified(level)
-            out += [Heading(f"Rectification, deformation {level} %"), _grid(rows)]
+            out += [Heading(f"Rectification, deformation {level} %"), _table(rows)]
             if level in PUBLISHED:
                 before, after = PUBLISHED[level]
                 names = ("recognition@1", "recognition@10", "mAP", "retrieval@1", "retrieval@10")
@@ -321,20 +273,26 @@ class Experiment:
         for kind, shares in (("masked", p.masks), ("cut", p.cuts)):
             for share in shares:
                 rows = self.completed(kind, share)
-                out += [Heading(f"Completion, {kind} {share} %"), _grid(rows), *_pages(rows, share)]
-        return out
+                out += [
+                    Heading(f"Completion, {kind} {share} %"),
+                    _table(rows),
+                    *_pages(rows, share),
+                ]
+        return Document("Conditional generation", tuple(out))
 
 
 def verdicts(rows: Sequence[Row]) -> Iterator[str]:
     """The aims, each met or missed in words."""
     at = {r.name: {k: float(np.mean(v)) for k, v in r.figures.items()} for r in rows}
     healed = at["healed"]
-    kept = healed["recognition@1"] / max(at["clean"]["recognition@1"], 1e-9)
-    yield f"healed recognition@1 is {kept:.0%} of the clean originals'"
-    for name, sign in (("retrieval@1", 1), ("Chamfer, %", -1)):
+    kept = healed["top1"] / max(at["clean"]["top1"], 1e-9)
+    yield f"healed drawings are recognized {kept:.0%} as often as the clean originals"
+    for name in ("retrieval1", "chamfer"):
+        metric = all_metrics()[name]
+        sign = 1 if metric.better == "higher" else -1
         for other in ("deformed", "noised and denoised"):
             better = sign * (healed[name] - at[other][name]) > 0
-            yield f"{name}: healed is {'better' if better else 'NOT better'} than {other}"
+            yield f"{metric.title}: healed is {'better' if better else 'NOT better'} than {other}"
 
 
 def _row(name: str, parts: Sequence[tuple[dict[str, float], list[Sketch]]]) -> Row:
@@ -342,19 +300,19 @@ def _row(name: str, parts: Sequence[tuple[dict[str, float], list[Sketch]]]) -> R
     return Row(name, figures, tuple(parts[0][1]))
 
 
-def _grid(rows: Sequence[Row]) -> Grid:
-    names = list(dict.fromkeys(k for r in rows for k in r.figures))
-    return Grid(
-        ("row", *names),
-        tuple((r.name, *(_cell(r.figures.get(n)) for n in names)) for r in rows),
+def _table(rows: Sequence[Row]) -> Table:
+    shown = [m for m in choose(METRICS) if any(m.name in r.figures for r in rows)]
+    return Table(
+        ("row", *(m.heading for m in shown)),
+        tuple((r.name, *(_cell(r.figures.get(m.name), m.factor) for m in shown)) for r in rows),
     )
 
 
-def _cell(values: list[float] | None) -> str:
+def _cell(values: list[float] | None, factor: float) -> str:
     if values is None:
         return "–"
-    spread = f" ± {np.std(values, ddof=1):.2g}" if len(values) > 1 else ""
-    return f"{np.mean(values):.3g}{spread}"
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return mean_text(float(np.mean(values)), spread, factor)
 
 
 def _pages(rows: Sequence[Row], key: int, count: int = 12) -> list[Block]:

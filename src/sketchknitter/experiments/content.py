@@ -7,15 +7,24 @@ from collections.abc import Iterator
 from sketchknitter.experiments import published
 from sketchknitter.experiments.agreement import agreement_blocks, clamp_blocks
 from sketchknitter.experiments.declare import REAL
-from sketchknitter.experiments.measuring import ALL, METRICS
+from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.results import Measured, Results
 from sketchknitter.experiments.summary import cell, mean_and_spread, shown, value
-from sketchknitter.plot import Series, lines
-from sketchknitter.reports.document import Block, Bullets, Grid, Heading, Page, Picture, Text
-from sketchknitter.reports.report import number
+from sketchknitter.metrics.metric import choose
+from sketchknitter.plot import Series
+from sketchknitter.reports.document import (
+    Block,
+    Bullets,
+    Heading,
+    Page,
+    Plot,
+    Table,
+    Text,
+    number,
+)
 
-ARROWS = {-1: " ↓", 0: "", 1: " ↑"}
-BRIEF = ("fid_sketch", "precision", "recall", "geometry_score", "top1")
+ARROWS = {"lower": " ↓", "higher": " ↑", "floor": ""}
+BRIEF = ("fid_sketch", "precision", "recall")  # of each fold
 TITLES = {"table": "Results", "clamp": "Clamping x_0", "frontier": "Quality against steps"}
 
 
@@ -28,6 +37,7 @@ def blocks(results: Results) -> list[Block]:
     out.append(Text(_protocol(results)))
     for group, rows in results.groups.items():
         out.append(Heading(TITLES.get(group, group)))
+        rows = _in_order(rows, results)
         out += _figures(rows, results.floors[group], results.floors[group].drawings[ALL])
         out += clamp_blocks(rows)
         out += _plot(results, rows)
@@ -61,14 +71,27 @@ def _protocol(results: Results) -> str:
     )
 
 
+def _in_order(rows: list[Measured], results: Results) -> list[Measured]:
+    """As declared; rows of a plot by the setting on its x axis, the best of each first."""
+    if results.table.plot is None:
+        return rows
+    axis = results.table.plot[0]
+
+    def place(r: Measured) -> tuple[float, float]:
+        fid = value(r, "fid_sketch")
+        return float(r.row.settings.get(axis, -1)), fid.mean if fid is not None else 0.0
+
+    return sorted(rows, key=place)
+
+
 def _figures(rows: list[Measured], floor: Measured, count: int) -> Iterator[Block]:
     metrics = shown([*rows, floor])
-    head = (f"N = {count}", *(m.title + ARROWS[m.better] for m in metrics))
+    head = (f"N = {count}", *(m.heading + ARROWS[m.better] for m in metrics))
     lines_ = [
         (f"**{r.row.name}**" if r is floor else r.row.name, *(cell(r, m) for m in metrics))
         for r in [*rows, floor]
     ]
-    yield Grid(head, tuple(lines_))
+    yield Table(head, tuple(lines_))
 
 
 def _costs(rows: list[Measured], results: Results) -> Iterator[Block]:
@@ -102,7 +125,7 @@ def _costs(rows: list[Measured], results: Results) -> Iterator[Block]:
                 number(facts.cpu / 60) if facts.cpu else "–",
             )
         )
-    yield Grid(head, tuple(body))
+    yield Table(head, tuple(body))
     threads = sorted({r.threads for r in made})
     yield Text(
         f"Timed while drawing in batches of {results.table.measure.batch_size} on "
@@ -131,7 +154,7 @@ def _by_fold(rows: list[Measured], floor: Measured, results: Results) -> Iterato
         f"Classes by the average points of their training drawings ({listed}); Simple < 40, "
         "Moderate 40 to 100, Complex > 100. N differs by fold, so each has its own floor."
     )
-    metrics = [m for m in METRICS if m.name in BRIEF[:3]]
+    metrics = choose(BRIEF)
     head = ["fold"]
     for fold in folds:
         n = floor.drawings.get(fold, 0)
@@ -139,7 +162,7 @@ def _by_fold(rows: list[Measured], floor: Measured, results: Results) -> Iterato
     body = [
         (r.row.name, *(cell(r, m, fold) for fold in folds for m in metrics)) for r in [*rows, floor]
     ]
-    yield Grid(tuple(head), tuple(body))
+    yield Table(tuple(head), tuple(body))
 
 
 def _plot(results: Results, rows: list[Measured]) -> Iterator[Block]:
@@ -165,8 +188,7 @@ def _plot(results: Results, rows: list[Measured]) -> Iterator[Block]:
         ends = sorted({x for s in series for x in s.x})
         series.append(Series("floor", [ends[0], ends[-1]], [floor.mean, floor.mean]))
     title = f"fid_sketch against {axis}"
-    picture = lines(series, title=title, x_name=axis, log_x=True, log_y=True, size=(900, 560))
-    yield Picture("frontier.png", picture)
+    yield Plot("frontier.png", tuple(series), title, axis, log_x=True, log_y=True)
 
 
 def _paired(results: Results, rows: list[Measured]) -> Iterator[Block]:
@@ -185,7 +207,7 @@ def _paired(results: Results, rows: list[Measured]) -> Iterator[Block]:
                 apart = mean_and_spread([a - b for a, b in pairs])
                 lines_.append((apart.mean, r.row.name, apart.text(), str(apart.seeds)))
         body = tuple(line[1:] for line in sorted(lines_))
-        yield Grid(("row", "difference in FID (sketch)", "seeds"), body)
+        yield Table(("row", "difference in FID (sketch)", "seeds"), body)
     if results.table.plot is not None:
         best: dict[int, tuple[float, str]] = {}
         for r in rows:
@@ -210,8 +232,8 @@ def _curves(results: Results) -> Iterator[Block]:
     for name, title in (("training", "training loss"), ("held out", "loss on held-out drawings")):
         series = [Series(model, *c[name]) for model, c in trained.items() if c.get(name, ([],))[0]]
         if series:
-            picture = lines(series, title=title, x_name="updates", log_y=True)
-            yield Picture(f"{name.replace(' ', '-')}-loss.png", picture)
+            file = f"{name.replace(' ', '-')}-loss.png"
+            yield Plot(file, tuple(series), title, "updates", log_y=True)
 
 
 def _pages(results: Results) -> list[Block]:

@@ -10,6 +10,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.experiments import measuring
 from sketchknitter.experiments.declare import REAL, Row
 from sketchknitter.experiments.parts import Parts
+from sketchknitter.metrics.precision_recall import K
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 
@@ -55,7 +56,7 @@ class Gallery:
         if self.table.measure.folds and labeled and len(self.folds) > 1:
             for fold, classes in self.folds.items():
                 part = [s for s in sketches if s.label in classes]
-                if len(part) > measuring.K:
+                if len(part) > K:
                     out[fold] = part
         return out
 

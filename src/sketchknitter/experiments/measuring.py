@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sketchknitter.data.dataset import Split
 from sketchknitter.errors import UserError
-from sketchknitter.metrics.copying import nearest_training
-from sketchknitter.metrics.fid import frechet_distance, inception_score, kernel_distance
-from sketchknitter.metrics.geometry_score import mean_relative_living_times, stroke_vectors
-from sketchknitter.metrics.judge.network import FeatureNetwork, Features
-from sketchknitter.metrics.precision_recall import precision_and_recall
-from sketchknitter.metrics.recognition import recognize
-from sketchknitter.metrics.statistics import statistic_distances, stroke_statistics
+from sketchknitter.metrics.features import FeatureNetwork, Features
+from sketchknitter.metrics.metric import Comparison, DrawingSet, measure
 from sketchknitter.raster import render_batch
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
@@ -25,35 +18,6 @@ from sketchknitter.sketch import Sketch
 REFERENCE, HALVES, THINNED, LANDMARKS = 63, 64, 65, 66  # what a random stream is for
 FOLDS = (("Simple", 0.0, 40.0), ("Moderate", 40.0, 100.0), ("Complex", 100.0, np.inf))
 ALL = "all"
-K = 3
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A figure's name, how it is printed, and which way is good (-1 lower, 1 higher, 0 neither)."""
-
-    name: str
-    title: str
-    better: int
-    scale: float = 1.0
-
-
-METRICS = (
-    Metric("fid_sketch", "FID (sketch)", -1),
-    Metric("kid", "KID × 1000", -1, 1000),
-    Metric("geometry_score", "GS × 1000", -1, 1000),
-    Metric("precision", "precision", 1),
-    Metric("recall", "recall", 1),
-    Metric("coverage", "coverage", 1),
-    Metric("is", "IS", 1),
-    Metric("top1", "recognized %", 1, 100),
-    Metric("turning_angle", "turning angle, W in degrees", -1),
-    Metric("lift_rate", "pen-lift rate, W in %", -1),
-    Metric("gap", "gap at stroke ends, W in %", -1),
-    Metric("points", "points, W", -1),
-    Metric("copied", "copies %", 0, 100),
-)
-STROKES = ("turning_angle", "lift_rate", "gap", "points")
 
 
 # -- which real drawings -------------------------------------------------------------------------
@@ -124,9 +88,9 @@ class Bench:
     def __init__(
         self, network: FeatureNetwork, repeats: int = 100, train: Sequence[Sketch] = ()
     ) -> None:
-        self.network, self.repeats, self.train = network, repeats, train
-        self._seen: dict[int, tuple[Any, ...]] = {}
-        self._kept: list[Sequence[Sketch]] = []  # so that no id is used twice
+        self.network, self.repeats = network, repeats
+        self.train = DrawingSet(train, network) if train else None
+        self._kept: dict[int, tuple[Sequence[Sketch], DrawingSet]] = {}
 
     def measure(
         self, drawings: Sequence[Sketch], reference: Sequence[Sketch], copies: bool = False
@@ -138,42 +102,11 @@ class Bench:
         """
         if len(drawings) != len(reference):
             raise UserError(f"{len(drawings)} drawings against {len(reference)}: not alike many")
-        real, real_strokes, real_times = self._look(reference, keep=True)
-        fake, fake_strokes, fake_times = self._look(drawings)
-        near = precision_and_recall(real.whitened, fake.whitened, K)
-        out = {
-            "fid_sketch": frechet_distance(real.vectors, fake.vectors),
-            "kid": kernel_distance(real.vectors, fake.vectors)[0],
-            "precision": near.precision,
-            "recall": near.recall,
-            "coverage": near.coverage,
-            "is": inception_score(fake.probabilities)[0],
-        }
-        if real_times is not None:
-            out["geometry_score"] = float(((real_times - fake_times) ** 2).sum())
-        labels = [s.label for s in drawings]
-        if set(labels) <= set(self.network.classes):
-            known = recognize(fake.probabilities, [str(n) for n in labels], fake.classes)
-            out |= {f"top{k}": v for k, v in known.top.items()}
-        found = statistic_distances(real_strokes, fake_strokes)
-        out |= {name: v[0] for name in STROKES if (v := found[name]) is not None}
-        if copies and self.train:
-            out["copied"] = nearest_training(drawings, self.train).copied
-        if bad := [name for name, value in out.items() if not np.isfinite(value)]:
-            raise UserError(f"{bad[0]} is not finite: look at the drawings for degenerate ones")
-        return out
-
-    def _look(self, sketches: Sequence[Sketch], keep: bool = False) -> tuple[Any, ...]:
-        if id(sketches) in self._seen:
-            return self._seen[id(sketches)]
-        times: NDArray[np.float64] | None = None
-        if self.repeats:
-            times = mean_relative_living_times(stroke_vectors(sketches), self.repeats, LANDMARKS)
-        seen = (self.network.embed(sketches), stroke_statistics(sketches), times)
-        if keep:
-            self._seen[id(sketches)] = seen
-            self._kept.append(sketches)
-        return seen
+        # the sequence is kept beside its set, so that no id is used twice
+        fresh = reference, DrawingSet(reference, self.network)
+        real = self._kept.setdefault(id(reference), fresh)[1]
+        drawn, train = DrawingSet(drawings, self.network), self.train if copies else None
+        return measure(Comparison(drawn, real, train, repeats=self.repeats, seed=LANDMARKS))
 
 
 def behavior() -> Any:

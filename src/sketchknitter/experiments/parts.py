@@ -13,7 +13,7 @@ from sketchknitter.experiments.cache import Cache, Part, digest
 from sketchknitter.experiments.declare import REAL, Model, Row, Table
 from sketchknitter.experiments.kinds import Kind
 from sketchknitter.experiments.kinds import kind as find_kind
-from sketchknitter.metrics.judge.network import FeatureNetwork
+from sketchknitter.metrics.features import FeatureNetwork
 
 MEASURING = 2.0  # measuring one drawing costs about as much as so many evaluations
 

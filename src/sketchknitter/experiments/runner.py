@@ -19,7 +19,7 @@ from sketchknitter.experiments.gallery import DRAWN, Gallery
 from sketchknitter.experiments.kinds import kind
 from sketchknitter.experiments.parts import MEASURING, Parts
 from sketchknitter.experiments.results import Results, collect
-from sketchknitter.metrics.judge.network import FeatureNetwork
+from sketchknitter.metrics.features import FeatureNetwork
 from sketchknitter.systems.sketchknitter.model import Generator
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sketchknitter.experiments.measuring import ALL, METRICS, Metric
+from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.results import Measured
-from sketchknitter.reports.report import number
+from sketchknitter.metrics.metric import Metric, all_metrics
+from sketchknitter.reports.document import mean_text
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,8 @@ class Value:
     def __str__(self) -> str:
         return self.text()
 
-    def text(self, scale: float = 1.0) -> str:
-        mean = number(self.mean * scale)
-        return mean if self.spread is None else f"{mean} ± {float(f'{self.spread * scale:.2g}'):g}"
+    def text(self, factor: float = 1.0) -> str:
+        return mean_text(self.mean, self.spread, factor)
 
 
 def value(row: Measured, metric: str, fold: str = ALL) -> Value | None:
@@ -42,9 +42,10 @@ def mean_and_spread(values: list[float]) -> Value:
 def cell(row: Measured, metric: Metric, fold: str = ALL) -> str:
     """As printed in a table."""
     found = value(row, metric.name, fold)
-    return "–" if found is None else found.text(metric.scale)
+    return "–" if found is None else found.text(metric.factor)
 
 
 def shown(rows: list[Measured]) -> list[Metric]:
-    """Metrics that some row has."""
-    return [m for m in METRICS if any(value(r, m.name) is not None for r in rows)]
+    """Headline metrics that some row has."""
+    every = (m for m in all_metrics().values() if m.headline)
+    return [m for m in every if any(value(r, m.name) is not None for r in rows)]

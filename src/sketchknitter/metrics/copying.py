@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from sketchknitter.errors import UserError
+from sketchknitter.metrics.metric import Comparison, Metric
 from sketchknitter.sketch import Sketch
 
 Array = NDArray[np.float64]
@@ -129,3 +130,45 @@ def _pictures(points: Array) -> NDArray[np.float32]:
         out = (lo + 2 * mid + hi) / 4
     flat = np.sqrt(out.reshape(len(out), -1))
     return flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-9)
+
+
+def neighbors(c: Comparison) -> Neighbors | None:
+    """The nearest training drawing of each of a comparison's drawings; None without any."""
+    if c.train is None:
+        return None
+    train, progress = c.train.sketches, c.drawn.progress
+    return nearest_training(c.drawn.sketches, train, progress=progress)
+
+
+def _copied(c: Comparison) -> float | None:
+    found = c.once(neighbors)
+    return None if found is None else found.copied
+
+
+def _median(c: Comparison) -> float | None:
+    found = c.once(neighbors)
+    return None if found is None else found.median
+
+
+METRICS = (
+    Metric(
+        "copied",
+        "copies %",
+        _copied,
+        factor=100,
+        note=f"ink within {COPY_DISTANCE:g} % of a training drawing's",
+        headline=True,
+        halvings=1,
+        place=110,
+    ),
+    Metric(
+        "nearest_training",
+        "nearest training drawing",
+        _median,
+        "floor",
+        unit="% of longer side",
+        note="median distance; far below its floor: memorized",
+        halvings=1,
+        place=111,
+    ),
+)

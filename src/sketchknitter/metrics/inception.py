@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from sketchknitter.errors import UserError
-from sketchknitter.metrics.judge.network import Features
+from sketchknitter.metrics.features import Features
 from sketchknitter.raster import render_batch
 from sketchknitter.sketch import Sketch
 

@@ -1,4 +1,4 @@
-"""Precision and recall, density and coverage: two clouds compared by nearest-neighbour balls."""
+"""Precision and recall, density and coverage: two clouds compared by nearest-neighbor balls."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketchknitter.errors import UserError
-from sketchknitter.metrics.fid import as_pair
+from sketchknitter.metrics.features import as_pair
+from sketchknitter.metrics.metric import Comparison, Metric
 
 Array = NDArray[np.float64]
+K = 3  # of the nearest-neighbor balls
 
 
 @dataclass(frozen=True)
@@ -34,10 +36,10 @@ def squared_distances(x: Array, y: Array) -> Array:
     return distances
 
 
-def precision_and_recall(real: ArrayLike, fake: ArrayLike, k: int = 3) -> PrecisionRecall:
+def precision_and_recall(real: ArrayLike, fake: ArrayLike, k: int = K) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al. 2019), density and coverage (Naeem 2020).
 
-    A ball around each row reaches to its k-th nearest neighbour in its own set, itself excluded,
+    A ball around each row reaches to its k-th nearest neighbor in its own set, itself excluded,
     and is closed. Precision: share of fakes inside any real ball; recall: share of reals inside
     any fake ball; density: mean number of real balls around a fake, over k; coverage: share of
     real balls with a fake inside.
@@ -68,3 +70,40 @@ def _radii(x: Array, k: int) -> Array:
     distances = squared_distances(x, x)
     np.fill_diagonal(distances, -1.0)  # itself comes first whatever the rounding
     return np.partition(distances, k, axis=1)[:, k]
+
+
+def _shares(c: Comparison) -> PrecisionRecall:
+    return precision_and_recall(c.real.features.whitened, c.drawn.features.whitened)
+
+
+_NOTE = f"k = {K}"
+METRICS = (
+    Metric(
+        "precision",
+        "precision",
+        lambda c: c.once(_shares).precision,
+        "higher",
+        note=_NOTE,
+        headline=True,
+        place=40,
+    ),
+    Metric(
+        "recall",
+        "recall",
+        lambda c: c.once(_shares).recall,
+        "higher",
+        note=_NOTE,
+        headline=True,
+        place=41,
+    ),
+    Metric("density", "density", lambda c: c.once(_shares).density, "higher", note=_NOTE, place=42),
+    Metric(
+        "coverage",
+        "coverage",
+        lambda c: c.once(_shares).coverage,
+        "higher",
+        note=_NOTE,
+        headline=True,
+        place=43,
+    ),
+)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketchknitter.errors import UserError
-from sketchknitter.metrics.fid import as_features
+from sketchknitter.metrics.features import as_features
+from sketchknitter.metrics.metric import Comparison, Metric
 
 TOP = (1, 3, 5, 10)
 
@@ -68,3 +69,32 @@ def worst_confusions(result: Recognition, count: int = 5) -> list[tuple[str, str
     return [
         (result.classes[i], result.classes[j], int(wrong[i, j])) for i, j in pairs if wrong[i, j]
     ]
+
+
+def recognized(c: Comparison) -> Recognition | None:
+    """What the judge makes of a comparison's drawings; None unless all have labels it knows."""
+    if c.labels is None or not set(c.labels) <= set(c.network.classes):
+        return None
+    return recognize(c.drawn.features.probabilities, c.labels, c.network.classes)
+
+
+def _share(k: int) -> Callable[[Comparison], float | None]:
+    def compute(c: Comparison) -> float | None:
+        found = c.once(recognized)
+        return None if found is None else found.top.get(k)
+
+    return compute
+
+
+METRICS = tuple(
+    Metric(
+        f"top{k}",
+        "recognized %" if k == 1 else f"among the first {k} %",
+        _share(k),
+        "higher",
+        factor=100,
+        headline=k == 1,
+        place=80 + k,
+    )
+    for k in TOP
+)

@@ -1,18 +1,15 @@
-"""How far apart drawings lie, as ink."""
+"""How far apart drawings lie, as ink: from what they were made of, and from each other."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sketchknitter.geometry import resample
+from sketchknitter.metrics.metric import Comparison, Metric
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    pass
 
 
 def spread_of(
@@ -48,3 +45,38 @@ def _away(points: np.ndarray, others: np.ndarray, far: float) -> np.ndarray:
 def _gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Distance from each of the points a (n, 2) to the nearest of b (m, 2)."""
     return np.asarray(np.hypot(*(a[:, None] - b[None]).transpose(2, 0, 1)).min(axis=1))
+
+
+def _from_original(c: Comparison) -> float | None:
+    if c.originals is None:
+        return None
+    # of the original's side: a deformed drawing is larger, and must not gain by that
+    pairs = zip(c.originals.sketches, c.drawn.sketches, strict=True)
+    return 100 * float(np.mean([spread_of([a, b], extent=a.extent) for a, b in pairs]))
+
+
+def _from_each_other(c: Comparison) -> float | None:
+    if not c.endings:
+        return None
+    return 100 * float(np.mean([spread_of(made, kept) for made, kept in c.endings]))
+
+
+METRICS = (
+    Metric(
+        "chamfer",
+        "Chamfer",
+        _from_original,
+        unit="% of longer side",
+        note="mean distance to the original's ink and back",
+        place=610,
+    ),
+    Metric(
+        "apart",
+        "endings apart",
+        _from_each_other,
+        "higher",
+        unit="% of longer side",
+        note="mean distance between several endings of one drawing, what they share left out",
+        place=611,
+    ),
+)

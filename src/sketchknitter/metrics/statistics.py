@@ -5,13 +5,14 @@ A feature network hardly sees ragged lines; a person does at once, and so do the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketchknitter.errors import UserError
+from sketchknitter.metrics.metric import Comparison, DrawingSet, Metric
 from sketchknitter.sketch import Sketch
 
 Array = NDArray[np.float64]
@@ -132,3 +133,32 @@ def statistic_distances(
         else None
         for name, x in real.items()
     }
+
+
+def values_of(drawings: DrawingSet) -> dict[str, Array]:
+    """:func:`stroke_statistics` of a set of drawings."""
+    return stroke_statistics(drawings.sketches)
+
+
+def _distance(name: str) -> Callable[[Comparison], float | None]:
+    def compute(c: Comparison) -> float | None:
+        real, drawn = c.real.once(values_of)[name], c.drawn.once(values_of)[name]
+        return wasserstein(real, drawn) if len(real) and len(drawn) else None
+
+    return compute
+
+
+HEADLINES = ("turning_angle", "lift_rate", "gap", "points")
+METRICS = tuple(
+    Metric(
+        f"w_{s.name}",
+        f"W of {s.name.replace('_', ' ')}",
+        _distance(s.name),
+        unit=s.unit,
+        note=s.meaning,
+        headline=s.name in HEADLINES,
+        halvings=3,
+        place=90 + i,
+    )
+    for i, s in enumerate(STATISTICS)
+)

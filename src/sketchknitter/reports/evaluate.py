@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sketchknitter import __version__
 from sketchknitter.errors import UserError
-from sketchknitter.metrics.copying import COPY_DISTANCE, Neighbors, nearest_training
-from sketchknitter.metrics.fid import (
-    bootstrap_kernel_distance,
-    frechet_distance,
-    inception_score,
-    kernel_distance,
-)
-from sketchknitter.metrics.geometry_score import score_geometry, stroke_vectors
-from sketchknitter.metrics.judge.network import FeatureNetwork, Features, load_judge
-from sketchknitter.metrics.precision_recall import precision_and_recall
-from sketchknitter.metrics.recognition import TOP, Recognition, recognize
-from sketchknitter.metrics.statistics import STATISTICS, statistic_distances, stroke_statistics
-from sketchknitter.reports.report import Figure, Histogram, Report
+from sketchknitter.metrics.copying import neighbors
+from sketchknitter.metrics.features import FeatureNetwork
+from sketchknitter.metrics.fid import frechet_distance
+from sketchknitter.metrics.judge.network import load_judge
+from sketchknitter.metrics.metric import Comparison, DrawingSet, Metric, all_metrics, measure
+from sketchknitter.metrics.precision_recall import K
+from sketchknitter.metrics.recognition import recognized
+from sketchknitter.metrics.statistics import STATISTICS, statistic_distances, values_of
+from sketchknitter.reports.document import Bars
+from sketchknitter.reports.report import Figure, Report
 from sketchknitter.sketch import Sketch
 
-K = 3  # of the nearest-neighbor balls
 LEAST = K + 1  # drawings on each side below which nothing is measured
 SMALL = 500  # drawings on each side below which a warning names the measured bias
 PAGE = 48  # sketches on each page of a report
@@ -117,62 +114,27 @@ def _take(sketches: Sequence[Sketch], count: int, rng: np.random.Generator) -> l
 # -- the evaluation --------------------------------------------------------------------------------
 @dataclass
 class _Bench:
-    """What the parts of one evaluation share: sets, features, settings, and how long parts took."""
+    """What the parts of one evaluation share: the comparison, halves for floors, seconds."""
 
-    drawings: list[Sketch]
-    reference: list[Sketch]
-    heldout: list[Sketch]
-    settings: Settings
-    progress: bool
+    comparison: Comparison
+    heldout: DrawingSet
     halves: list[tuple[Index, Index]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    figures: list[Figure] = field(default_factory=list)
 
     @property
     def n(self) -> int:
-        return len(self.drawings)
+        return len(self.comparison.drawn)
 
     @property
     def floor_n(self) -> int:
         return len(self.halves[0][0])
 
-    @contextmanager
-    def timed(self, part: str) -> Any:
-        start = time.perf_counter()
-        yield
-        self.seconds[part] = round(time.perf_counter() - start, 2)
-
-    def add(
-        self,
-        name: str,
-        value: float,
-        floors: Sequence[float],
-        better: str = "lower",
-        spread: float | None = None,
-        unit: str = "",
-        note: str = "",
-    ) -> None:
-        spread_of_floor = float(np.std(floors, ddof=1)) if len(floors) > 1 else None
-        floor = float(np.mean(floors)) if len(floors) else None
-        numbers = [v for v in (value, floor, spread, spread_of_floor) if v is not None]
-        if not np.isfinite(numbers).all():
-            raise UserError(
-                f"{name} is not finite on these drawings; look at them for degenerate ones"
-            )
-        self.figures.append(
-            Figure(
-                name,
-                float(value),
-                floor,
-                self.n,
-                self.floor_n if floors else None,
-                spread_of_floor,
-                spread,
-                better,
-                unit,
-                note,
-            )
-        )
+    def floors(self) -> list[Comparison]:
+        """Two disjoint halves of held-out real drawings, one beside the other, several times."""
+        return [
+            replace(self.comparison, drawn=self.heldout[a], real=self.heldout[b])
+            for a, b in self.halves
+        ]
 
 
 def evaluate(
@@ -218,42 +180,37 @@ def evaluate(
     for side, name in ((drawings, names[0]), (reference, names[1])):
         if len(side) > count:
             remarks.append(f"{count} of the {len(side)} drawings of {name}, drawn at random")
-    bench = _Bench(
-        _take(drawings, count, rng),
-        _take(reference, count, rng),
-        list(heldout if heldout is not None else reference),
-        settings,
-        progress,
-    )
-    size = min(count, len(bench.heldout) // 2)
+    drawn, real = _take(drawings, count, rng), _take(reference, count, rng)
+    held = list(heldout if heldout is not None else reference)
+    size = min(count, len(held) // 2)
     if size < LEAST:
         raise UserError(
-            f"{names[1]}: {len(bench.heldout)} held-out drawings; floors need at least {2 * LEAST}"
+            f"{names[1]}: {len(held)} held-out drawings; floors need at least {2 * LEAST}"
         )
+    bench = _lay_out((drawn, real, held), train, network, settings, progress)
     for _ in range(settings.halvings):
-        order = spread_order(bench.heldout, rng)
+        order = spread_order(held, rng)
         bench.halves.append((np.sort(order[0::2][:size]), np.sort(order[1::2][:size])))
     if size < count:
-        remarks.append(f"floors at N = {size}: half of the {len(bench.heldout)} held-out drawings")
+        remarks.append(f"floors at N = {size}: half of the {len(held)} held-out drawings")
 
-    seen = _embed(bench, network)
-    _measure_features(bench, *seen, network.name)
-    recognized = _measure_recognition(bench, *seen) if labeled else None
+    start = time.perf_counter()
+    bench.comparison.drawn.features  # noqa: B018 - here, so that no metric counts its time
+    bench.seconds["features"] = round(time.perf_counter() - start, 2)
+    figures = _figures(bench)
     if not labeled and network.classes:
         remarks.append("no recognition rate: not every drawing has a label")
-    _measure_geometry(bench)
-    histograms = _measure_strokes(bench, remarks)
-    neighbors = _measure_copies(bench, train)
+    bars = _bars(bench.comparison, remarks)
     return Report(
         names[0],
         names[1],
-        tuple(bench.figures),
-        tuple(_warnings(bench, seen, labeled, names)),
+        figures,
+        tuple(_warnings(bench, figures[0], labeled, names)),
         tuple(remarks),
-        _conditions(bench, network),
-        histograms,
-        recognized,
-        _pages(bench, neighbors, train, rng),
+        _conditions(bench, network, settings),
+        bars,
+        bench.comparison.once(recognized) if labeled else None,
+        _pages(bench, rng),
     )
 
 
@@ -265,119 +222,77 @@ def _check_classes(sketches: Sequence[Sketch], network: FeatureNetwork, what: st
         listed = ", ".join(strangers[:5]) + (" …" if len(strangers) > 5 else "")
         raise UserError(
             f"{what}: the judge never saw {listed}; it knows {len(network.classes)} classes: "
-            "leave the others out, or train a judge on them "
-            "(python -m sketchknitter.cli.train_recognizer judge) and name it with --judge"
+            "leave the others out, or train a judge on them and name it with --judge"
         )
 
 
-def _embed(bench: _Bench, network: FeatureNetwork) -> tuple[Features, Features, Features]:
-    """Features of drawings, reference and held-out; a drawing in several sets is seen once."""
-    sets = (bench.drawings, bench.reference, bench.heldout)
+def _lay_out(
+    sets: tuple[list[Sketch], list[Sketch], list[Sketch]],
+    train: Sequence[Sketch] | None,
+    network: FeatureNetwork,
+    settings: Settings,
+    progress: bool,
+) -> _Bench:
+    """Drawings, reference and held-out, of which a drawing in several is looked at once."""
     rows: dict[int, int] = {}
     unique: list[Sketch] = []
     for sketch in (s for part in sets for s in part):
         if id(sketch) not in rows:
             rows[id(sketch)] = len(unique)
             unique.append(sketch)
-    with bench.timed("features"):
-        every = network.embed(unique, progress=bench.progress)
-    drawings, reference, heldout = (every[[rows[id(s)] for s in part]] for part in sets)
-    return drawings, reference, heldout
+    every = DrawingSet(unique, network, progress)
+    drawn, real, heldout = (every[[rows[id(s)] for s in part]] for part in sets)
+    shelf = DrawingSet(train, network) if train and settings.copy_check else None
+    seed, repeats, draws = settings.seed, settings.geometry_repeats, settings.bootstrap
+    compared = Comparison(drawn, real, shelf, repeats=repeats, draws=draws, seed=seed)
+    return _Bench(compared, heldout)
 
 
-def _measure_features(
-    bench: _Bench, fake: Features, real: Features, heldout: Features, name: str
-) -> None:
-    settings, n = bench.settings, bench.n
-    pairs = [(heldout.vectors[a], heldout.vectors[b]) for a, b in bench.halves]
-    with bench.timed("FID, KID, IS"):
-        floors = [frechet_distance(a, b) for a, b in pairs]
-        bench.add(name, frechet_distance(real.vectors, fake.vectors), floors)
-        floors = [kernel_distance(a, b)[0] for a, b in pairs]
-        spread = bootstrap_kernel_distance(
-            real.vectors, fake.vectors, settings.bootstrap, settings.seed
-        )
-        value = kernel_distance(real.vectors, fake.vectors)[0]
-        bench.add("kid", value, floors, spread=spread, note=f"one subset of {n}")
-        floors = [inception_score(heldout.probabilities[a])[0] for a, _ in bench.halves]
-        bench.add("is", inception_score(fake.probabilities)[0], floors, "higher")
-    if fake.scribble is not None and heldout.scribble is not None:
-        taken = [float((heldout.scribble[a] > 0.5).mean()) for a, _ in bench.halves]
-        note = "share in which the judge sees a scribble that shows nothing"
-        bench.add("scribbles", float((fake.scribble > 0.5).mean()), taken, note=note)
-    with bench.timed("precision, recall, density, coverage"):
-        shares = precision_and_recall(real.whitened, fake.whitened, K)
-        white = heldout.whitened
-        floor_shares = [precision_and_recall(white[a], white[b], K) for a, b in bench.halves]
-        for part in ("precision", "recall", "density", "coverage"):
-            floors = [getattr(f, part) for f in floor_shares]
-            bench.add(part, getattr(shares, part), floors, "higher", note=f"k = {K}")
+def _figures(bench: _Bench) -> tuple[Figure, ...]:
+    floors = bench.floors()
+    out = []
+    for metric in all_metrics().values():
+        start = time.perf_counter()
+        if figure := _figure(metric, bench, floors[: metric.halvings]):
+            out.append(figure)
+            bench.seconds[metric.name] = round(time.perf_counter() - start, 2)
+    return tuple(out)
 
 
-def _measure_recognition(
-    bench: _Bench, fake: Features, real: Features, heldout: Features
-) -> Recognition:
-    labels = [s.label or "" for s in bench.drawings]
-    result = recognize(fake.probabilities, labels, fake.classes)
-    known = np.flatnonzero([s.label is not None for s in bench.heldout])
-    floors: list[Recognition] = []
-    for a, _ in bench.halves:
-        rows = np.intersect1d(a, known)
-        if len(rows):
-            truth = [bench.heldout[i].label or "" for i in rows]
-            floors.append(recognize(heldout.probabilities[rows], truth, heldout.classes))
-    for k in TOP:
-        if k in result.top:
-            bench.add(f"top{k}", result.top[k], [f.top[k] for f in floors], "higher")
-    return result
+def _figure(metric: Metric, bench: _Bench, floors: Sequence[Comparison]) -> Figure | None:
+    found = measure(bench.comparison, [metric])
+    if not found:
+        return None
+    low = [v for c in floors for v in measure(c, [metric]).values()]
+    # figures on another network's features carry that network's name
+    name = bench.comparison.network.name if metric.name == "fid_sketch" else metric.name
+    return Figure(
+        name,
+        found[metric.name],
+        float(np.mean(low)) if low else None,
+        bench.n,
+        bench.floor_n if low else None,
+        float(np.std(low, ddof=1)) if len(low) > 1 else None,
+        metric.spread(bench.comparison) if metric.spread is not None else None,
+        metric.better,
+        metric.unit,
+        metric.note,
+    )
 
 
-def _measure_geometry(bench: _Bench) -> None:
-    repeats = bench.settings.geometry_repeats
-    if not repeats:
-        return
-    with bench.timed("Geometry Score"):
-        real, fake, heldout = (
-            stroke_vectors(part) for part in (bench.reference, bench.drawings, bench.heldout)
-        )
-        a, b = bench.halves[0]
-        seed, progress = bench.settings.seed, bench.progress
-        value = score_geometry(real, fake, repeats, seed, progress=progress)
-        floor = score_geometry(heldout[a], heldout[b], repeats, seed, progress=progress)
-        note = (
-            f"{repeats} repeats; the paper's table seems to print it × 1000; floor of one halving"
-        )
-        bench.add("geometry_score", value, [floor], note=note)
-
-
-def _measure_strokes(bench: _Bench, remarks: list[str]) -> tuple[Histogram, ...]:
-    histograms = []
-    with bench.timed("stroke statistics"):
-        real, fake = stroke_statistics(bench.reference), stroke_statistics(bench.drawings)
-        floors = []
-        for a, b in bench.halves[: min(3, len(bench.halves))]:
-            parts = (stroke_statistics([bench.heldout[i] for i in half]) for half in (a, b))
-            floors.append(statistic_distances(*parts))
-        found = statistic_distances(real, fake)
-        for statistic in STATISTICS:
-            answer = found[statistic.name]
-            if answer is None:
-                remarks.append(f"no {statistic.name}: one side has no {statistic.meaning}")
-                continue
-            known = [f[0] for floor in floors if (f := floor[statistic.name]) is not None]
-            name = f"w_{statistic.name}"
-            bench.add(name, answer[0], known, unit=statistic.unit, note=statistic.meaning)
-            values = real[statistic.name], fake[statistic.name]
-            histograms.append(
-                Histogram(
-                    statistic.name,
-                    statistic.unit,
-                    statistic.meaning,
-                    *histogram(*values),
-                    *answer[1:],
-                )
-            )
-    return tuple(histograms)
+def _bars(comparison: Comparison, remarks: list[str]) -> tuple[Bars, ...]:
+    real, drawn = comparison.real.once(values_of), comparison.drawn.once(values_of)
+    found = statistic_distances(real, drawn)
+    bars = []
+    for statistic in STATISTICS:
+        answer = found[statistic.name]
+        if answer is None:
+            remarks.append(f"no {statistic.name}: one side has no {statistic.meaning}")
+            continue
+        shares = histogram(real[statistic.name], drawn[statistic.name])
+        head = (statistic.name, statistic.unit, statistic.meaning)
+        bars.append(Bars(*head, *shares, *answer[1:]))
+    return tuple(bars)
 
 
 def histogram(
@@ -398,28 +313,10 @@ def histogram(
     return tuple(edges.tolist()), tuple(shares[0].tolist()), tuple(shares[1].tolist())
 
 
-def _measure_copies(bench: _Bench, train: Sequence[Sketch] | None) -> Neighbors | None:
-    if not train or not bench.settings.copy_check:
-        return None
-    with bench.timed("copy check"):
-        found = nearest_training(bench.drawings, train, progress=bench.progress)
-        real = nearest_training(
-            [bench.heldout[i] for i in bench.halves[0][0][:500]], train, progress=bench.progress
-        )
-    note = f"ink within {COPY_DISTANCE:g} % of a training drawing's; floor: held-out real drawings"
-    bench.add("copied", found.copied, [real.copied], note=note)
-    note = "median distance to the nearest training drawing; far below its floor: memorized"
-    unit = "% of longer side"
-    bench.add("nearest_training", found.median, [real.median], "floor", unit=unit, note=note)
-    return found
-
-
 # -- what goes beside the figures ----------------------------------------------------------------
-def _warnings(
-    bench: _Bench, seen: tuple[Features, ...], labeled: bool, names: tuple[str, str]
-) -> list[str]:
+def _warnings(bench: _Bench, fid: Figure, labeled: bool, names: tuple[str, str]) -> list[str]:
     found = []
-    fid = bench.figures[0]
+    drawn, reference = (s.sketches for s in (bench.comparison.drawn, bench.comparison.real))
     if bench.n < SMALL:
         text = (
             f"N = {bench.n} is small: two disjoint sets of {bench.floor_n} real drawings, whose "
@@ -427,18 +324,20 @@ def _warnings(
         )
         largest = len(bench.heldout) // 2
         if largest > 1.5 * bench.floor_n:
-            order = spread_order(bench.heldout, np.random.default_rng(bench.settings.seed))
-            a, b = (seen[2].vectors[order[k::2]] for k in (0, 1))
+            order = spread_order(
+                bench.heldout.sketches, np.random.default_rng(bench.comparison.seed)
+            )
+            a, b = (bench.heldout.features.vectors[order[k::2]] for k in (0, 1))
             text += f" (at N = {largest}: {frechet_distance(a, b):.3g})"
         found.append(text + "; compare with the floor, never with a figure at another N")
-    width = seen[0].vectors.shape[1]
+    width = bench.comparison.drawn.features.vectors.shape[1]
     if bench.n <= width:
         found.append(f"N = {bench.n} drawings cannot fill {width} feature dimensions: trust KID")
-    distinct = len({tuple(s.tobytes() for s in sketch.strokes) for sketch in bench.drawings})
+    distinct = len({tuple(s.tobytes() for s in sketch.strokes) for sketch in drawn})
     if distinct < 0.9 * bench.n:
         found.append(f"only {distinct} of the {bench.n} drawings of {names[0]} are distinct")
-    if labeled and all(s.label is not None for s in bench.reference):
-        gap = _class_gap(bench.drawings, bench.reference)
+    if labeled and all(s.label is not None for s in reference):
+        gap = _class_gap(drawn, reference)
         if gap > 0.1:
             found.append(
                 f"the classes are mixed differently ({gap:.0%} would have to change class): every "
@@ -456,19 +355,15 @@ def _class_gap(a: Sequence[Sketch], b: Sequence[Sketch]) -> float:
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
-def _conditions(bench: _Bench, network: FeatureNetwork) -> dict[str, Any]:
-    import platform
-
-    import torch
-
+def _conditions(bench: _Bench, network: FeatureNetwork, settings: Settings) -> dict[str, Any]:
     return {
         "N": bench.n,
         "floor N": bench.floor_n,
-        "halvings": bench.settings.halvings,
-        "seed": bench.settings.seed,
+        "halvings": settings.halvings,
+        "seed": settings.seed,
         "features": f"{network.name} ({network.identity})",
         "renderer": "sketchknitter.raster (Pillow)",
-        "Geometry Score repeats": bench.settings.geometry_repeats,
+        "Geometry Score repeats": settings.geometry_repeats,
         "sketchknitter": __version__,
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -478,22 +373,20 @@ def _conditions(bench: _Bench, network: FeatureNetwork) -> dict[str, Any]:
     }
 
 
-def _pages(
-    bench: _Bench,
-    neighbors: Neighbors | None,
-    train: Sequence[Sketch] | None,
-    rng: np.random.Generator,
-) -> dict[str, tuple[Sketch, ...]]:
+def _pages(bench: _Bench, rng: np.random.Generator) -> dict[str, tuple[Sketch, ...]]:
+    drawn, train = bench.comparison.drawn.sketches, bench.comparison.train
+
     def some(sketches: Sequence[Sketch]) -> tuple[Sketch, ...]:
         return tuple(sketches[i] for i in rng.permutation(len(sketches))[:PAGE])
 
     pages = {
-        "Drawings (drawn at random, not picked)": some(bench.drawings),
-        "Reference (drawn at random)": some(bench.reference),
+        "Drawings (drawn at random, not picked)": some(drawn),
+        "Reference (drawn at random)": some(bench.comparison.real.sketches),
     }
-    if neighbors is not None and train is not None:
-        nearest = np.argsort(neighbors.distance)[: PAGE // 4]
-        pairs = [(bench.drawings[i], train[neighbors.index[i]]) for i in nearest]
+    found = bench.comparison.once(neighbors)
+    if found is not None and train is not None:
+        nearest = np.argsort(found.distance)[: PAGE // 4]
+        pairs = [(drawn[i], train.sketches[found.index[i]]) for i in nearest]
         title = "The drawings nearest to a training drawing, each followed by it"
         pages[title] = tuple(s for pair in pairs for s in pair)
     return pages

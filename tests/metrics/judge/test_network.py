@@ -8,8 +8,10 @@ from real_drawings import CLASSES, drop_strokes, jitter, lift_pens, quickdraw, s
 from safetensors import safe_open
 
 from sketchknitter import Sketch, UserError
-from sketchknitter.metrics.fid import frechet_distance, kernel_distance
-from sketchknitter.metrics.judge.network import JUDGE_WEIGHTS, Features, Judge, load_judge
+from sketchknitter.metrics.features import Features
+from sketchknitter.metrics.fid import frechet_distance
+from sketchknitter.metrics.judge.network import JUDGE_WEIGHTS, Judge, load_judge
+from sketchknitter.metrics.kid import kernel_distance
 from sketchknitter.metrics.precision_recall import precision_and_recall
 from sketchknitter.metrics.recognition import recognize
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from sketchknitter.files import WEIGHTS
+from sketchknitter.metrics.features import Features
 from sketchknitter.nn.stored import read_network, restore, save_network
 from sketchknitter.raster import render_batch
 from sketchknitter.sketch import Sketch
@@ -28,55 +28,6 @@ BATCH = 256
 SCRIBBLE_KINDS = 5  # of drawings that show nothing, each a class of its own beside the classes
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Features:
-    """What a feature network says of n drawings.
-
-    Args:
-        vectors: (n, D) float64, the penultimate layer: for distances between distributions.
-        probabilities: (n, C) float64 over ``classes``; rows sum to 1.
-        classes: names of the network's classes; empty if they are none of ours (Inception).
-        scribble: (n,) probability of being no drawing of anything; None from Inception.
-        whitening: (D, D), see :attr:`whitened`; None leaves vectors as they are.
-    """
-
-    vectors: Array
-    probabilities: Array
-    classes: tuple[str, ...]
-    scribble: Array | None = None
-    whitening: Array | None = None
-
-    @property
-    def whitened(self) -> Array:
-        """(n, D) for distances between single drawings, in units of how far drawings of one class
-        lie apart (the within-class whitening of linear discriminant analysis): otherwise the few
-        directions in which drawings of a class differ most decide who is near whom, and odd
-        drawings get balls that take in noise."""
-        return self.vectors if self.whitening is None else self.vectors @ self.whitening
-
-    def __len__(self) -> int:
-        return len(self.vectors)
-
-    def __getitem__(self, index: Any) -> Features:
-        scribble = None if self.scribble is None else self.scribble[index]
-        return replace(
-            self,
-            vectors=self.vectors[index],
-            probabilities=self.probabilities[index],
-            scribble=scribble,
-        )
-
-
-class FeatureNetwork(Protocol):
-    """What the metrics ask of a network: drawings in, features out, and a name for the report."""
-
-    name: str
-    identity: str
-    classes: tuple[str, ...]
-
-    def embed(self, sketches: Sequence[Sketch], progress: bool = False) -> Features: ...
 
 
 def _stage(inputs: int, outputs: int, stride: int = 1) -> list[nn.Module]:

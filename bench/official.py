@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and --help needs none of it
     from sketchknitter.diffusion.denoiser import Denoiser
     from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.systems.sketchknitter.config import ModelConfig
-    from sketchknitter.systems.sketchknitter.trainer import Trainer
+    from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
 PRECISIONS = ("float32", "bfloat16")
 _WHO = ("ours", "official")
@@ -117,13 +117,13 @@ def our_seconds(model: SketchKnitter, batch: int, seed: int) -> float:
 
 def trainer_of(
     config: ModelConfig, lengths: Any, precision: str, batch: int, *, augment: bool
-) -> Trainer:
+) -> DenoiserTrainer:
     """A trainer on random walks as long as the drawings that ``lengths`` counts."""
     import numpy as np
 
     from sketchknitter.data.dataset import PreparedSet, Split
     from sketchknitter.settings import AugmentConfig, OptimConfig
-    from sketchknitter.systems.sketchknitter.trainer import Trainer
+    from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
     rng = np.random.default_rng(0)
     counts = np.asarray(lengths, dtype=np.float64)
@@ -142,25 +142,25 @@ def trainer_of(
     data = PreparedSet(Path("random walks"), *parts, config.classes, "", {})
     changes = AugmentConfig() if augment else AugmentConfig(0, 0, 0, 0)
     optim = OptimConfig(batch_size=batch, precision=precision)  # type: ignore[arg-type]
-    return Trainer(data, config, optim, changes)
+    return DenoiserTrainer(data, config, optim, changes)
 
 
-def training_seconds(trainer: Trainer, updates: int) -> float:
+def training_seconds(trainer: DenoiserTrainer, updates: int) -> float:
     """Seconds per sketch of training."""
     start = time.perf_counter()
     for _ in trainer.run(trainer.iteration + updates):
         pass
-    return (time.perf_counter() - start) / updates / trainer.optim.batch_size
+    return (time.perf_counter() - start) / updates / trainer.config.batch_size
 
 
-def training_flops(trainer: Trainer, updates: int) -> float:
+def training_flops(trainer: DenoiserTrainer, updates: int) -> float:
     """Floating-point operations per sketch in matrix products, convolutions and attention."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
         for _ in trainer.run(trainer.iteration + updates):
             pass
-    return counter.get_total_flops() / updates / trainer.optim.batch_size
+    return counter.get_total_flops() / updates / trainer.config.batch_size
 
 
 def peak(precision: str, rounds: int, sizes: tuple[int, ...] = (512, 1024, 2048)) -> float:
@@ -221,13 +221,13 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         mine = trainer_of(model.config, lengths, precision, args.batch, augment=True)
         released = trainer_of(official_config(), lengths, precision, args.batch, augment=False)
 
-        def train_ours(seed: int, t: Trainer = mine) -> float:
+        def train_ours(seed: int, t: DenoiserTrainer = mine) -> float:
             return training_seconds(t, args.updates if seed else 1)
 
-        def train_theirs(seed: int, t: Trainer = released) -> float:
+        def train_theirs(seed: int, t: DenoiserTrainer = released) -> float:
             return training_seconds(t, 1)
 
-        def count_flops(t: Trainer = mine) -> float:
+        def count_flops(t: DenoiserTrainer = mine) -> float:
             return training_flops(t, args.updates)
 
         work += [

@@ -53,8 +53,8 @@ class DiffusionConfig:
 
 
 @dataclass(frozen=True)
-class OptimConfig:
-    """How the weights are learned."""
+class TrainingConfig:
+    """How the weights of any network are learned."""
 
     iterations: int = 20_000
     """training updates"""
@@ -62,10 +62,12 @@ class OptimConfig:
     """drawings for each update, over all processes together"""
     microbatch: int = -1
     """drawings for each backward pass of one process; -1 takes its whole share at once"""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """adamw, or muon for hidden matrices (fewer, dearer updates) and adamw for the rest"""
     lr: float = 1e-3
-    """peak learning rate of AdamW"""
+    """peak learning rate of AdamW; Muon's is twice that"""
     weight_decay: float = 0.01
-    """AdamW's decoupled weight decay"""
+    """decoupled weight decay"""
     warmup: int = 500
     """updates of linear warm-up, before the cosine decay to zero at --iterations"""
     lr_anneal_steps: int = 0
@@ -78,12 +80,18 @@ class OptimConfig:
     """autocast type; bfloat16 pays off only where the processor has it"""
     fp16_scale_growth: float = 1e-3
     """float16: growth of log2(loss scale) at each update that does not overflow"""
+    seed: int = 0
+    """of weights, data order, noise, augmentation"""
+
+
+@dataclass(frozen=True)
+class OptimConfig(TrainingConfig):
+    """How the weights are learned."""
+
     schedule_sampler: LevelSamplerName = "uniform"
     """noise levels seen: uniform, or loss-second-moment"""
     label_dropout: float = 0.1
     """share of drawings trained without their label, for classifier-free guidance"""
-    seed: int = 0
-    """of weights, data order, noise, augmentation"""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from sketchknitter.data.prepare import prepare
 from sketchknitter.settings import BackboneConfig, DiffusionConfig, OptimConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.config import ModelConfig
-from sketchknitter.systems.sketchknitter.trainer import Trainer
+from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def model(
     network = BackboneConfig(widths=(8, 16), num_res_blocks=1, attention_levels=(), num_heads=2)
     config = ModelConfig(network, DiffusionConfig(diffusion_steps=40), Codec(max_rows=24))
     data = prepare([folder], folder / "prepared", progress=False)
-    trainer = Trainer(data, config, OptimConfig(batch_size=4))
+    trainer = DenoiserTrainer(data, config, OptimConfig(batch_size=4))
     for _ in trainer.run(2):  # the last layer starts at zero, and every class would look the same
         pass
     trainer.checkpoint().save(folder / "model.safetensors")

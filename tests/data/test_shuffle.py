@@ -16,7 +16,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.settings import OptimConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.config import ModelConfig
-from sketchknitter.systems.sketchknitter.trainer import Trainer
+from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
 Rows = list[np.ndarray]
 
@@ -149,7 +149,7 @@ def test_the_scale_is_that_of_shuffled_drawings() -> None:
     model = ModelConfig(codec=Codec("offset"))
     optim = OptimConfig(batch_size=4)
     scales = [
-        Trainer(prepared(walk), model, optim, change).model.codec.scale
+        DenoiserTrainer(prepared(walk), model, optim, change).model.codec.scale
         for change in (PointShuffle("in-stroke"), Chain((PointShuffle("full"),)))
     ]
     assert scales[1] > 5 * scales[0]

@@ -94,7 +94,7 @@ def test_loss_ignores_padding(random_rows, pens: str, leak: float | None) -> Non
     noise = torch.where(pad[..., None], torch.randn_like(eps), eps)
     other = model.loss(xy, pen, batch.mask, batch.label, t, noise)
     torch.testing.assert_close(other.total, loss.total, rtol=1e-5, atol=1e-5)
-    assert torch.equal(loss.points, batch.length)
+    assert torch.equal(loss.count, batch.length)
     # the same content in a valid place does change it
     xy = batch.xy.clone()
     xy[:, 1] += 1

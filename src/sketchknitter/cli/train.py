@@ -22,8 +22,9 @@ from sketchknitter.settings import AugmentConfig, BackboneConfig, DiffusionConfi
 
 if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.config import ModelConfig
-    from sketchknitter.systems.sketchknitter.run import Run
-    from sketchknitter.systems.sketchknitter.trainer import Record, Trainer
+    from sketchknitter.systems.sketchknitter.run import DenoiserRun
+    from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
+    from sketchknitter.training.trainer import Update
 
 DESCRIPTION = """Train a model; --log-dir gets checkpoints, previews, a log and a loss plot.
 
@@ -176,14 +177,14 @@ def _check_folder(run: RunOptions) -> None:
         )
 
 
-def _set_up(options: Train, device: str, argv: list[str]) -> Run:
+def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
     """Data, trainer and run folder."""
     import torch
 
     from sketchknitter.data.prepare import open_data
     from sketchknitter.systems.sketchknitter.config import ModelConfig
-    from sketchknitter.systems.sketchknitter.run import Run, adapted, within
-    from sketchknitter.systems.sketchknitter.trainer import Trainer
+    from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, within
+    from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     lead = not distributed or torch.distributed.get_rank() == 0
@@ -207,13 +208,13 @@ def _set_up(options: Train, device: str, argv: list[str]) -> Run:
     data, dropped = within(data, model.codec.max_rows)
     if not len(data.train):
         raise UserError(f"no training drawings in {' '.join(options.run.data_dir)}")
-    trainer = Trainer(data, model, options.optim, options.augment, device, weights)
+    trainer = DenoiserTrainer(data, model, options.optim, options.augment, device, weights)
     record = {
         "command": "sketchknitter train " + " ".join(map(quote, argv)),
         "commit": commit(),
         "data_name": ", ".join(Path(p).name or str(p) for p in options.run.data_dir),
     }
-    training = Run(
+    training = DenoiserRun(
         trainer,
         options.run.log_dir,
         save_interval=options.run.save_interval,
@@ -265,7 +266,7 @@ def _check_fit(options: Train, config: ModelConfig) -> None:
                 )
 
 
-def _introduce(training: Run, dropped: int) -> None:
+def _introduce(training: DenoiserRun, dropped: int) -> None:
     import torch
 
     trainer = training.trainer
@@ -281,7 +282,7 @@ def _introduce(training: Run, dropped: int) -> None:
     )
 
 
-def _resume(training: Run, options: Train) -> None:
+def _resume(training: DenoiserRun, options: Train) -> None:
     trainer, run = training.trainer, options.run
     own = training.folder / "state.safetensors"
     if run.resume_checkpoint:
@@ -299,12 +300,12 @@ def _resume(training: Run, options: Train) -> None:
         training.log.path.unlink(missing_ok=True)
 
 
-def _say_changes(trainer: Trainer, state: str | Path) -> None:
+def _say_changes(trainer: DenoiserTrainer, state: str | Path) -> None:
     """What of the learning settings differs from the run that is resumed."""
-    from sketchknitter.systems.sketchknitter.checkpoint import read_tensors
+    from sketchknitter.files import read_tensors
 
     old = read_tensors(state)[1]["optim"]
-    now = dataclasses.asdict(trainer.optim)
+    now = dataclasses.asdict(trainer.config)
     changed = [f"{k} {old[k]} → {now[k]}" for k in now if k in old and old[k] != now[k]]
     if changed:
         print(
@@ -314,7 +315,7 @@ def _say_changes(trainer: Trainer, state: str | Path) -> None:
         )
 
 
-def _train(training: Run, options: Train) -> int:
+def _train(training: DenoiserRun, options: Train) -> int:
     """Run to the end or to the first signal; returns the exit status."""
     from tqdm import tqdm
 
@@ -337,7 +338,7 @@ def _train(training: Run, options: Train) -> int:
     training.say = bar.write
     smooth: list[float] = []
 
-    def report(update: Record) -> None:
+    def report(update: Update) -> None:
         smooth[:] = [0.98 * smooth[0] + 0.02 * update.loss] if smooth else [update.loss]
         bar.set_postfix_str(f"loss {smooth[0]:.4f}", refresh=False)
         bar.update()
@@ -350,10 +351,10 @@ def _train(training: Run, options: Train) -> int:
     return 0 if through else 128 + (signals.caught or signal.SIGTERM)
 
 
-def _conclude(training: Run, through: bool, run: RunOptions) -> None:
+def _conclude(training: DenoiserRun, through: bool, run: RunOptions) -> None:
     trainer = training.trainer
     weights, state = training.digests()
-    done = trainer.iteration >= trainer.optim.iterations
+    done = trainer.iteration >= trainer.config.iterations
     went = "finished" if done else f"paused at update {trainer.iteration:,}"
     print(f"{went} after {span(trainer.seconds)}; weights sha256 {weights}, state {state}")
     if not done:

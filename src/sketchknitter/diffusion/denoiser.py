@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.settings import ParametrizationName
+from sketchknitter.training.objective import Loss
 
 PEN_STATES = 3  # draw, lift, end
 
@@ -106,23 +107,6 @@ class BitPens:
 
 
 Pens = HeadPens | BitPens
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Masked sums, so that any split of a batch adds up to the same mean.
-
-    Attributes:
-        total: summed loss of every sketch, (B,).
-        points: how many points were summed, (B,).
-    """
-
-    total: Tensor
-    points: Tensor
-
-    @property
-    def per_sketch(self) -> Tensor:
-        return self.total / self.points.clamp(min=1)
 
 
 class Denoiser(nn.Module):

@@ -26,8 +26,10 @@ from sketchknitter.settings import StageConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.model import Generator, Progress, _locate
 from sketchknitter.systems.sketchknitter.recognizability import run_stage
-from sketchknitter.systems.sketchknitter.run import LOG, MODEL, STATE, Run, within
-from sketchknitter.systems.sketchknitter.trainer import Record, Trainer
+from sketchknitter.systems.sketchknitter.run import MODEL, DenoiserRun, within
+from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
+from sketchknitter.training.run import LOG, STATE
+from sketchknitter.training.trainer import Update
 
 BACKWARD = 3.0  # an update costs about three evaluations of each of its drawings
 SAVES, BETWEEN = 8, 25  # full saves of each training, and updates between two at least
@@ -64,9 +66,9 @@ class Knitter:
         data, _ = within(data, made.model.codec.max_rows)
         if made.shuffle is not None:  # held-out loss and pens are those of shuffled drawings
             data = dataclasses.replace(data, valid=shuffled(data.valid, made.shuffle))
-        trainer = Trainer(data, made.model, made.optim, made.change, device)
+        trainer = DenoiserTrainer(data, made.model, made.optim, made.change, device)
         size = sum(p.numel() for p in trainer.denoiser.parameters())
-        run = Run(
+        run = DenoiserRun(
             trainer,
             folder,
             save_interval=max(BETWEEN, made.optim.iterations // SAVES),
@@ -83,10 +85,10 @@ class Knitter:
 
         saved = time.monotonic()
 
-        def report(update: Record) -> None:
+        def report(update: Update) -> None:
             nonlocal saved
             tick(each)
-            run.record["processor_seconds"] = clock.lap() * update.iteration
+            run.models.record["processor_seconds"] = clock.lap() * update.iteration
             if time.monotonic() > saved + MINUTE:
                 run.save(brief=True)
                 saved = time.monotonic()

@@ -22,7 +22,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import digest
 from sketchknitter.experiments.recipes import Recipe, drawing_settings, recipe
 from sketchknitter.seeds import stream
-from sketchknitter.systems.sketchknitter.trainer import Trainer
+from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
 PROBE = 62  # what a random stream is for
 SHORT = 12  # evaluations that a probe takes for a drawing, about
@@ -65,14 +65,14 @@ class Probe:
             return _drawn(self._tiny(options)[1], settings)
 
 
-def _trainer(made: Recipe) -> Trainer:
+def _trainer(made: Recipe) -> DenoiserTrainer:
     """A trainer of the same recipe with a small network, on eight random drawings."""
     network = made.model.network
     if network.backbone != "official":
         network = dataclasses.replace(network, widths=(16, 24), attention_levels=(1,), num_heads=2)
     optim = dataclasses.replace(made.optim, batch_size=4, microbatch=-1)
     model = dataclasses.replace(made.model, network=network)
-    return Trainer(_toys(), model, optim, made.change)
+    return DenoiserTrainer(_toys(), model, optim, made.change)
 
 
 def _toys() -> PreparedSet:

@@ -88,6 +88,11 @@ class Transformer(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+    @property
+    def outer(self) -> tuple[nn.Module, nn.Module]:
+        """First and last layer: their matrices do not lead from hidden values to hidden values."""
+        return self.first, self.last
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         """x (B, N, inputs), t (B,), label (B,), mask (B, N) bool -> (B, N, outputs)."""
         e = self.embedding(t, label)

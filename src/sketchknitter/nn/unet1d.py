@@ -89,6 +89,11 @@ class UNet1d(nn.Module):
         self.norm = nn.LayerNorm(widths[0])
         self.last = Conv3(widths[0], outputs, zero=True)
 
+    @property
+    def outer(self) -> tuple[nn.Module, nn.Module]:
+        """First and last layer: their matrices do not lead from hidden values to hidden values."""
+        return self.first, self.last
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Tensor:
         """x (B, N, inputs), t (B,), label (B,), mask (B, N) bool -> (B, N, outputs)."""
         e = self.embedding(t, label)

@@ -234,7 +234,27 @@ def guess(
     seed: int = 0,
     draws: int = 2,
 ) -> int:
-    """Index of the class that ``sketch`` is likeliest to show, or to become.
+    """Index of the class that ``sketch`` is likeliest to show, or to become (the likeliest of
+    :func:`probabilities`, arguments as there)."""
+    if len(model.classes) == 1:
+        return 0
+    p = probabilities(
+        model, sketch, finished=finished, tolerance=tolerance, where=where, seed=seed, draws=draws
+    )
+    return int(np.argmax(p))
+
+
+def probabilities(
+    model: SketchKnitter,
+    sketch: Sketch,
+    *,
+    finished: bool,
+    tolerance: float = 0.0,
+    where: Where = "end",
+    seed: int = 0,
+    draws: int = 2,
+) -> np.ndarray:
+    """How likely ``sketch`` shows, or will show, each class of the model, (C,), in all 1.
 
     Two witnesses are heard: the guide, which looks at the picture, and the reader, which follows
     the points. For classes that the reader does not know the model itself speaks in its place: it
@@ -245,8 +265,6 @@ def guess(
         finished: False where something is still to come.
         tolerance: px of the model's frame by which points may be off.
     """
-    if len(model.classes) == 1:
-        return 0
     found = _read(model, sketch, finished)
     if found is None and finished:
         found = evidence(model, whole(model, sketch, tolerance), tolerance, seed, draws) / TEMPER
@@ -254,7 +272,9 @@ def guess(
         found = _likely_endings(model, sketch, where, seed, draws)
     # a picture of errors tells the guide nothing
     clear = np.interp(error_of(sketch), (CLEAR, UNCLEAR), (1.0, 0.0))
-    return int(np.argmax(found + _seen(model, sketch) * clear))
+    score = found + _seen(model, sketch) * clear
+    p: np.ndarray = np.exp(score - score.max())
+    return p / p.sum()
 
 
 def _likely_endings(

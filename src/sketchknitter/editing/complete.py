@@ -23,7 +23,16 @@ from sketchknitter.editing.classify import (
     task_of,
 )
 from sketchknitter.editing.heal import tolerance
-from sketchknitter.editing.options import BATCH, INK, Watch, _anchored, _check_strength, settings_of
+from sketchknitter.editing.options import (
+    BATCH,
+    INK,
+    Show,
+    Watch,
+    _anchored,
+    _check_strength,
+    _telling,
+    settings_of,
+)
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import stream
@@ -49,6 +58,7 @@ def complete(
     heal: float = 0.0,
     seed: int = 0,
     watch: Watch | None = None,
+    show: Show | None = None,
     **settings: Any,
 ) -> list[Sketch]:
     """Finish an unfinished drawing in ``n`` ways; what was drawn is re-emitted untouched.
@@ -62,6 +72,8 @@ def complete(
         heal: above 0 what was drawn is redrawn as well, as :func:`heal_all` does at that strength.
         seed: same seed, same endings.
         watch: called with each frame of the sampling.
+        show: called after each evaluation with the drawings as they stand, by their numbers, in the
+            drawing's own coordinates.
         **settings: fields of :class:`Editing`.
 
     Raises:
@@ -91,7 +103,8 @@ def complete(
             sampling.method(how.sampler, how.eta), anchored, task.label, task.mask, how.resamples
         )
         grid = policies.grid(how.timesteps, how.steps, model.denoiser.schedule)
-        drawn = sampling.draw(anchored, method, grid, task, task.normal(model.width), watch=watch)
+        tell = _telling(model, plans, kept, a, watch, show)
+        drawn = sampling.draw(anchored, method, grid, task, task.normal(model.width), watch=tell)
         out += model.decode(drawn.x0, drawn.pen, task)
     name = model.classes[index] if index < len(model.classes) else None
     return [emitted(p, d, kept, name) for p, d in zip(plans, out, strict=True)]

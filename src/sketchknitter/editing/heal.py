@@ -24,7 +24,16 @@ from sketchknitter.editing.classify import (
     walk_of,
     whole,
 )
-from sketchknitter.editing.options import BATCH, INK, Watch, _anchored, _check_strength, settings_of
+from sketchknitter.editing.options import (
+    BATCH,
+    INK,
+    Show,
+    Watch,
+    _anchored,
+    _check_strength,
+    _telling,
+    settings_of,
+)
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import QUICKDRAW_SIZE
@@ -52,6 +61,7 @@ def heal_all(
     anchor: bool = True,
     seed: int = 0,
     watch: Watch | None = None,
+    show: Show | None = None,
     **settings: Any,
 ) -> list[Sketch]:
     """Redraw clumsy drawings so that they stay themselves.
@@ -66,6 +76,8 @@ def heal_all(
         keep: strokes that stay exactly as they are.
         anchor: hold points about where they were.
         seed: same seed, same result; drawing i of a list has a stream of its own.
+        show: called after each evaluation with the drawings as they stand, by their numbers, in the
+            drawing's own coordinates.
         **settings: fields of :class:`Editing`.
 
     Raises:
@@ -98,7 +110,8 @@ def heal_all(
         far = off if anchor else np.inf
         known = known_of(model, plans[part], [np.where(h, 0.0, far) for h in held], drift=0.0)
         steered = _steered(model, _anchored(model, known, how), plans[part], off, how)
-        drawn = _from_level(model, steered, plans[part], task, off, level, how, watch)
+        tell = _telling(model, plans, frozenset(keep), a, watch, show)
+        drawn = _from_level(model, steered, plans[part], task, off, level, how, tell)
         out += model.decode(drawn.x0, drawn.pen, task)
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
     return [

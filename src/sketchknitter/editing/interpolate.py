@@ -19,7 +19,7 @@ from sketchknitter.editing.classify import (
     task_of,
     whole,
 )
-from sketchknitter.editing.options import INK, Watch, settings_of
+from sketchknitter.editing.options import INK, Show, Watch, settings_of, standing
 from sketchknitter.editing.plan import subdivided
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import stream
@@ -41,6 +41,7 @@ def interpolate(
     label: str | None = "guess",
     seed: int = 0,
     watch: Watch | None = None,
+    show: Show | None = None,
     **settings: Any,
 ) -> list[Sketch]:
     """``n`` drawings from ``a`` to ``b``, both included.
@@ -48,6 +49,9 @@ def interpolate(
     Both are brought to the same number of points, inverted to the noise that DDIM draws them from,
     and what lies between the two noises on the sphere is drawn, under a label that passes from the
     one to the other. Place and size pass over linearly.
+
+    Args:
+        show: called after each evaluation with the drawings as they stand, by their numbers.
 
     Raises:
         UserError: as :func:`complete`, and n < 2.
@@ -74,17 +78,22 @@ def interpolate(
     label_a, label_b = (task.label[i : i + 1].expand(n) for i in (0, 1))
     between = sampling.Task(label_a, task.mask[:1].expand(n, -1), task.noise)
     blended = Blended(model.denoiser, label_a, label_b, share)
-    drawn = sampling.draw(blended, sampling.method("ddim"), grid, between, x, watch=watch)
-    sketches = model.decode(drawn.x0, drawn.pen, between)
-    out = [a]
-    for i in range(1, n - 1):
+
+    def placed(i: int, drawn: Sketch) -> Sketch:
         w = i / (n - 1)
         scale = (1 - w) / ends[0].scale + w / ends[1].scale
         center = (1 - w) * ends[0].center + w * ends[1].center
-        name = labels[0] if w < 0.5 else labels[1]
-        out.append(
-            sketches[i]
-            .transformed(scale, center)
-            .with_label(model.classes[name] if name < len(model.classes) else None)
-        )
-    return [*out, b]
+        index = labels[0] if w < 0.5 else labels[1]
+        name = model.classes[index] if index < len(model.classes) else None
+        return drawn.transformed(scale, center).with_label(name)
+
+    def tell(frame: sampling.Frame) -> None:
+        if watch is not None:
+            watch(frame)
+        if show is not None:
+            rows = frame.rows.tolist()
+            show({i: placed(i, d) for i, d in zip(rows, standing(model, frame), strict=True)})
+
+    drawn = sampling.draw(blended, sampling.method("ddim"), grid, between, x, watch=tell)
+    sketches = model.decode(drawn.x0, drawn.pen, between)
+    return [a, *(placed(i, sketches[i]) for i in range(1, n - 1)), b]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,10 @@ from sketchknitter.diffusion.guidance.known import Anchored, Known
 from sketchknitter.editing.classify import (
     walk_of,
 )
+from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Editing
+from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -29,6 +31,7 @@ SETTLED = 0.7  # alpha above which parts stay where they are; a third of the tim
 
 
 Watch = Callable[[sampling.Frame], None]
+Show = Callable[[Mapping[int, Sketch]], None]
 
 
 def settings_of(options: dict[str, Any], base: Editing | None = None) -> Editing:
@@ -44,6 +47,33 @@ def settings_of(options: dict[str, Any], base: Editing | None = None) -> Editing
     if how.steps < 2:
         raise UserError(f"--steps must be at least 2, not {how.steps}")
     return how
+
+
+def standing(model: DrawingModel, frame: sampling.Frame) -> list[Sketch]:
+    """The drawings of a frame as they stand, one for each of its rows, in px of the model."""
+    return model.decode(frame.denoised.x0, frame.denoised.pen, frame.task)
+
+
+def _telling(
+    model: DrawingModel,
+    plans: Sequence[Plan],
+    kept: frozenset[int],
+    first: int,
+    watch: Watch | None,
+    show: Show | None,
+) -> Watch | None:
+    """What tells both who watches the sampling and who looks at the drawings from ``first`` on."""
+    if show is None:
+        return watch
+
+    def tell(frame: sampling.Frame) -> None:
+        if watch is not None:
+            watch(frame)
+        numbers = [first + row for row in frame.rows.tolist()]
+        drawn = zip(numbers, standing(model, frame), strict=True)
+        show({i: emitted(plans[i], d, kept, None) for i, d in drawn})
+
+    return tell
 
 
 def _guided(model: DrawingModel, how: Editing) -> sampling.Model:

@@ -20,6 +20,7 @@ VERBS = {
     "heal": ("heal", "redraw a clumsy drawing; it stays itself"),
     "vary": ("vary", "variations of one drawing"),
     "interpolate": ("interpolate", "the drawings between two drawings"),
+    "studio": ("studio", "draw in the browser; the model answers while you draw"),
     "explain": ("explain", "shortcut: the method's evidence, as a figure"),
     "evaluate": ("evaluate", "FID, KID, IS, precision, recall, Geometry Score, recognition"),
     "evaluate-condition": ("evaluate_condition", "healing and completion, measured"),

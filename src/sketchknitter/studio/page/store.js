@@ -1,0 +1,68 @@
+// What outlives a reload: the drawing, the shelf, the switches.
+
+const KEY = "sketchknitter.studio.1";
+
+const CHOICES = {
+  live: true, // answer while one draws
+  turns: false, // one stroke each
+  penOnly: false,
+  smooth: true,
+  theme: "auto",
+  tab: "finish",
+  paper: { name: "A4", width: 210, height: 297, landscape: false, margin: 15, pen: 0.5 },
+};
+
+export class Store {
+  choices = structuredClone(CHOICES);
+  shelf = [];
+  #drawing;
+  #later = 0;
+  full = false; // whether the browser had no room
+
+  constructor(drawing) {
+    this.#drawing = drawing;
+    const kept = this.#read();
+    if (kept) {
+      Object.assign(this.choices, kept.choices);
+      this.shelf = kept.shelf ?? [];
+      if (kept.drawing?.now) drawing.unpack(kept.drawing);
+    }
+    const now = () => this.save();
+    addEventListener("pagehide", now);
+    document.addEventListener("visibilitychange", now);
+    drawing.addEventListener("change", () => this.soon());
+  }
+
+  #read() {
+    try {
+      return JSON.parse(localStorage.getItem(KEY));
+    } catch {
+      return null; // nothing there, or not ours
+    }
+  }
+
+  choose(name, value) {
+    this.choices[name] = value;
+    this.soon();
+  }
+
+  soon() {
+    clearTimeout(this.#later);
+    this.#later = setTimeout(() => this.save(), 120);
+  }
+
+  save() {
+    clearTimeout(this.#later);
+    const drawing = this.#drawing.packed();
+    for (const past of [drawing.past, []]) {
+      try {
+        const kept = { drawing: { now: drawing.now, past }, shelf: this.shelf, choices: this.choices };
+        localStorage.setItem(KEY, JSON.stringify(kept));
+        this.full = false;
+        return;
+      } catch {
+        this.full = true; // no room: what was undone may go, the drawing may not
+      }
+    }
+  }
+}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -70,18 +69,15 @@ def run(argv: list[str]) -> None:
     def say(text: str) -> None:
         print(text, flush=True)
 
-    try:
-        server.run(
-            load,
-            host=options.host,
-            port=options.port,
-            token=options.token or None,
-            threads=options.threads,
-            browser=options.browser,
-            say=say,
-        )
-    except KeyboardInterrupt:
-        print("closed", file=sys.stderr)
+    server.run(
+        load,
+        host=options.host,
+        port=options.port,
+        token=options.token or None,
+        threads=options.threads,
+        browser=options.browser,
+        say=say,
+    )
 
 
 def _check(options: StudioOptions) -> None:

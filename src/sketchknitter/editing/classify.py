@@ -245,7 +245,7 @@ def guess(
 
 
 def probabilities(
-    model: SketchKnitter,
+    model: DrawingModel,
     sketch: Sketch,
     *,
     finished: bool,
@@ -265,6 +265,8 @@ def probabilities(
         finished: False where something is still to come.
         tolerance: px of the model's frame by which points may be off.
     """
+    if len(model.classes) == 1:
+        return np.ones(1)
     found = _read(model, sketch, finished)
     if found is None and finished:
         found = evidence(model, whole(model, sketch, tolerance), tolerance, seed, draws) / TEMPER

@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
@@ -89,6 +90,11 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(BadMessage)
     async def bad(request: Request, error: BadMessage) -> Response:
         return answer(422, "invalid", str(error), error.where)
+
+    @app.exception_handler(RequestValidationError)
+    async def field(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return answer(422, "invalid", first["msg"], ".".join(map(str, first["loc"])))
 
     @app.exception_handler(UserError)
     async def unusable(request: Request, error: UserError) -> Response:

@@ -11,10 +11,10 @@ import asyncio
 import ipaddress
 import re
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
 from http.cookies import CookieError, SimpleCookie
+from time import monotonic
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -76,7 +76,7 @@ class Rates:
     def take(self, name: str, now: float) -> bool:
         """Whether ``name`` has a token left at ``now`` seconds; one is taken."""
         left, then = self._buckets.pop(name, (self.burst, now))
-        left = min(self.burst, left + (now - then) * self.rate)
+        left = min(self.burst, left + max(0.0, now - then) * self.rate)
         self._buckets[name] = (left - 1 if left >= 1 else left, now)
         while len(self._buckets) > REMEMBERED:
             self._buckets.popitem(last=False)
@@ -158,7 +158,7 @@ class Gate:
         raise Refused(401, "token", "open the address with ?token=… that the server printed")
 
     def _check_rate(self, scope: Scope, headers: dict[str, str]) -> None:
-        now = time.monotonic()
+        now = monotonic()
         address = scope["client"][0] if scope.get("client") else ""
         client = headers.get("x-studio-client", "")
         if client and not CLIENT.fullmatch(client):

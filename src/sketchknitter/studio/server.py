@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import socket
@@ -98,5 +99,5 @@ def run(
     )
     if browser:
         Thread(target=webbrowser.open, args=(address,), daemon=True).start()
-    with sock:
+    with sock, contextlib.suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[sock])

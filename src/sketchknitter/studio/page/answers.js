@@ -155,7 +155,9 @@ export class Answers extends EventTarget {
     this.paper.compare = null;
     this.paper.faded = whole;
     const color = this.verb === "complete" ? COLORS[this.at % COLORS.length] : "--accent";
-    this.paper.offer({ strokes: this.offered(), color, still, own: whole });
+    const strokes = this.offered();
+    this.paper.offer({ strokes, color, still, own: whole });
+    this.paper.canvas.offered = strokes; // for tests, and whoever looks from the console
   }
 
   show(i) {

@@ -81,12 +81,12 @@ export class Paper {
     this.canvas.width = Math.round(w * ratio);
     this.canvas.height = Math.round(h * ratio);
     const box = bounds(this.drawing.points) ?? { x: 0, y: 0, w: 0, h: 0 };
-    const x0 = Math.min(0, box.x - 20), y0 = Math.min(0, box.y - 20);
-    const x1 = Math.max(SIDE, box.x + box.w + 20), y1 = Math.max(SIDE, box.y + box.h + 20);
+    const x0 = Math.min(0, box.x), y0 = Math.min(0, box.y);
+    const x1 = Math.max(SIDE, box.x + box.w), y1 = Math.max(SIDE, box.y + box.h);
     const usual = Math.min(w / SIDE, h / SIDE);
     const at = (w / 2 - (usual * SIDE) / 2) / usual, up = (h / 2 - (usual * SIDE) / 2) / usual;
     const inside = x0 >= -at && x1 <= SIDE + at && y0 >= -up && y1 <= SIDE + up;
-    const scale = inside ? usual : Math.min(w / (x1 - x0), h / (y1 - y0));
+    const scale = inside ? usual : 0.95 * Math.min(w / (x1 - x0), h / (y1 - y0));
     const [cx, cy] = inside ? [SIDE / 2, SIDE / 2] : [(x0 + x1) / 2, (y0 + y1) / 2];
     this.view = { scale, x: w / 2 - scale * cx, y: h / 2 - scale * cy };
     this.draw();

@@ -158,7 +158,12 @@ export class Pen extends EventTarget {
     } else if (gesture.tool === "move") {
       this.#drag(gesture, at);
     } else if (gesture.tool !== "lock") {
-      this.#rub(at);
+      // a quick hand leaves gaps between events; the eraser does not
+      const [from, step] = [gesture.last, (RUB / 2) * this.paper.unit];
+      const pieces = Math.ceil(distance(from, at) / step) || 1;
+      for (let k = 1; k <= pieces; k++) {
+        this.#rub([from[0] + (k / pieces) * (at[0] - from[0]), from[1] + (k / pieces) * (at[1] - from[1])]);
+      }
     }
   }
 

@@ -150,8 +150,8 @@ def test_a_sheet_for_the_plotter_is_in_mm_and_keeps_its_margin(
     path = tmp_path / "sheet.svg"
     path.write_text(svg)
     x0, y0, x1, y1 = (v * 25.4 / 96 for v in Sketch.open(path).bounds)
-    assert x0 == pytest.approx(20, abs=0.1)
-    assert x1 == pytest.approx(190, abs=0.1)
+    assert x0 == pytest.approx(20.15, abs=0.1)  # half a pen's width from the margin
+    assert x1 == pytest.approx(189.85, abs=0.1)
     assert (y0 + y1) / 2 == pytest.approx(297 / 2, abs=0.1)
 
 

@@ -15,9 +15,8 @@ import orjson
 
 from sketchknitter import io
 from sketchknitter.errors import UserError
-from sketchknitter.io.svg_write import document, group, strokes_svg
-from sketchknitter.sketch import Sketch
-from sketchknitter.studio.messages import Export, Film, Paper
+from sketchknitter.io.sheet import Sheet
+from sketchknitter.studio.messages import Export, Film
 from sketchknitter.studio.reading import SECONDS
 
 TYPES = {
@@ -70,7 +69,9 @@ def exported(message: Export) -> bytes:
     """
     sketch = message.sketch()
     if message.format == "svg" and message.paper is not None:
-        return on_paper(sketch, message.paper).encode()
+        paper = message.paper
+        sheet = Sheet(paper.width, paper.height, paper.margin, paper.pen)
+        return io.to_svg(sketch, sheet=sheet).encode()
     if message.format == "svg":
         return io.to_svg(sketch, size=message.size, width=message.width).encode()
     options: dict[str, Any] = {}
@@ -87,22 +88,6 @@ def filmed(message: Film) -> bytes:
     pages = [[s] for s in message.sketches()]
     options = {"size": message.size, "seconds": message.seconds, "width": 0.012}
     return _written(f"film.{message.format}", lambda path: io.write_frames(pages, path, **options))
-
-
-def on_paper(sketch: Sketch, paper: Paper) -> str:
-    """An SVG of a sheet in mm, the drawing as large as the margins let it be, in the middle."""
-    x0, y0, x1, y1 = sketch.bounds
-    room = (paper.width - 2 * paper.margin, paper.height - 2 * paper.margin)
-    scale = min(room[0] / max(x1 - x0, 1e-9), room[1] / max(y1 - y0, 1e-9))
-    if not sketch.extent:
-        scale = 1.0  # a dot
-    shift = (
-        paper.width / 2 - scale * (x0 + x1) / 2,
-        paper.height / 2 - scale * (y0 + y1) / 2,
-    )
-    body = group(strokes_svg(sketch.transformed(scale, shift), 3), paper.pen, 3, "black")
-    box = (0.0, 0.0, paper.width, paper.height)
-    return document(body, box, max(paper.width, paper.height), "mm", mark=False)
 
 
 def _written(name: str, write: Callable[[Path], None]) -> bytes:

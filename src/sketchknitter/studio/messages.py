@@ -173,7 +173,7 @@ class Paper(Message):
     width: Millimeters
     height: Millimeters
     margin: Annotated[float, Field(ge=0, le=2500, allow_inf_nan=False)] = 10.0
-    pen: Millimeters = 0.5
+    pen: Millimeters = 0.3
     """width of the lines"""
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ const CHOICES = {
   smooth: true,
   theme: "auto",
   tab: "finish",
-  paper: { name: "A4", width: 210, height: 297, landscape: false, margin: 15, pen: 0.5 },
+  paper: { name: "A4", width: 210, height: 297, landscape: false, margin: 15, pen: 0.3 },
 };
 
 export class Store {

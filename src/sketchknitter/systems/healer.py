@@ -37,7 +37,8 @@ Where this differs, and why:
   node 0 is made smaller by averaging;
 - a stroke of one point moves the pen and nothing else; the released walk takes the segment that
   leads away from it for ink;
-- class vectors, log space and ``pace`` as in SketchRNN's page; an epoch is a permutation;
+- class vectors, log space and squeezed courses (made for 146,000 updates, after which the
+  released weights were saved) as in SketchRNN's page; an epoch is a permutation;
 - size ``cpu``: canvas 256, 8 patches of 64 px, channels 16 … 256 in five layers (a sixth would
   leave less than a pixel), graph convolution and decoder 256, z 64, 10 Gaussians, 96 rows, batches
   of 64. Canvases are kept, packed, after they are drawn once.
@@ -50,7 +51,7 @@ asked for, and a whole drawing is decoded in its place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -62,7 +63,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sketchknitter.raster import fit, render
-from sketchknitter.systems.autoregressive.model import Sizes, StrokeModel
+from sketchknitter.systems.autoregressive.design import Design
+from sketchknitter.systems.autoregressive.model import Rate, Sizes, StrokeModel
+from sketchknitter.systems.autoregressive.system import StrokeSystem
 from sketchknitter.systems.autoregressive.tokens import to_sketch
 
 LINE = 0.025  # of the canvas
@@ -187,12 +190,12 @@ class Canvases:
         return np.rint(points * scale + shift).astype(np.int64)
 
     def graph(
-        self, rows: NDArray[Any], chances: NDArray[Any] | None = None, mask: float = 0.0
+        self, rows: NDArray[Any], dropped: NDArray[Any] | None = None
     ) -> tuple[Bytes, NDArray[np.float32]]:
         """Nodes (1 + patches, patch, patch), 255 is ink, and adjacency of one drawing.
 
         Args:
-            chances: uniform, one for each patch; one below ``mask`` drops the patch.
+            dropped: whether each patch is, (patches,) bool.
         """
         s = self.sizes
         half, border = s.patch // 2, s.patch  # of black, so that no patch leaves the canvas
@@ -203,7 +206,7 @@ class Canvases:
         slots = []
         for slot, (x, y) in enumerate(centers, start=1):
             square = canvas[y - half : y + half, x - half : x + half]
-            if chances is not None and chances[slot - 1] < mask:
+            if dropped is not None and dropped[slot - 1]:
                 square[:] = False
             else:
                 nodes[slot] = square
@@ -214,15 +217,15 @@ class Canvases:
         return nodes, adjacency(len(nodes), slots, centers[[k - 1 for k in slots]])
 
     def graphs(
-        self, rows: Sequence[NDArray[Any]], chances: NDArray[Any] | None = None, mask: float = 0.0
+        self, rows: Sequence[NDArray[Any]], dropped: NDArray[Any] | None = None
     ) -> tuple[Tensor, Tensor]:
         """Nodes (B, 1 + patches, patch, patch) uint8 and adjacencies of drawings.
 
         Args:
-            chances: (B, patches).
+            dropped: (B, patches) bool.
         """
         made = [
-            self.graph(drawing, None if chances is None else chances[i], mask)
+            self.graph(drawing, None if dropped is None else dropped[i])
             for i, drawing in enumerate(rows)
         ]
         nodes, adjacencies = zip(*made, strict=True)
@@ -266,3 +269,64 @@ class GraphEncoder(nn.Module):
 def build(sizes: HealerSizes, classes: int) -> StrokeModel:
     """A fresh network."""
     return StrokeModel(GraphEncoder(sizes), sizes, classes, "torch")
+
+
+@dataclass(frozen=True)
+class SketchHealer(StrokeSystem):
+    """The system.
+
+    Attributes:
+        net: sizes other than those of ``size``.
+        pens_in_scale: divide offsets by the deviation of all numbers of the rows, as released.
+    """
+
+    net: HealerSizes | None = None
+    pens_in_scale: bool = True
+
+    def design(self) -> Design[HealerSizes]:
+        small = self.size == "cpu"
+        sizes = self.net or (CPU if small else PUBLISHED)
+        canvases = Canvases(sizes)
+
+        def view(
+            rows: Sequence[NDArray[Any]], tokens: Tensor, scale: float, mask: Bits | None
+        ) -> tuple[Tensor, ...]:
+            del tokens, scale
+            return canvases.graphs(rows, mask)
+
+        return Design(
+            name="healer",
+            sizes=sizes,
+            build=build,
+            view=view,
+            prior="mixture",
+            tasks=("draw", "heal"),
+            end="point",
+            floor=1e-3,
+            pen_floor=1e-3,
+            convention="healer",
+            temperatures=(0.01, 0.2, 0.4, 0.6, 0.8, 1.0),
+            rate=Rate(decay=0.99999, course="down"),
+            updates=146_000,
+            clip="norm",
+            augment=None,
+            pens_in_scale=self.pens_in_scale,
+            batch_size=64 if small else 500,
+            trimmed=small,
+            squeezed=small,
+        )
+
+    def small(self) -> SketchHealer:
+        """The same recipe at its least size."""
+        net = replace(
+            self.design().sizes,
+            hidden=16,
+            latent=8,
+            mixtures=3,
+            canvas=64,
+            patch=16,
+            patches=3,
+            channels=(4, 8, 8),
+            graph=8,
+        )
+        return replace(self, net=net)

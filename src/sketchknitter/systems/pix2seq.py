@@ -27,7 +27,7 @@ Where this differs, and why:
 - pictures are drawn by this library's renderer, not by Inkscape or Cairo: line joins and
   anti-aliasing differ by fractions of a gray level;
 - ``frame=False`` pads the filter's input with white, so that there is no bright frame;
-- class vectors, log space, permutations, ``pace`` and size ``cpu`` (decoder 256, z 64,
+- class vectors, log space, permutations, squeezed courses and size ``cpu`` (decoder 256, z 64,
   10 Gaussians, 96 rows, batches of 64, no recurrent dropout) as in SketchRNN's page.
 
 There is no prior: N(0, I) was never seen by the decoder. Whole drawings come from a Gaussian
@@ -38,7 +38,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +49,9 @@ from torch.nn import functional as F
 
 from sketchknitter.raster import render
 from sketchknitter.systems.autoregressive.decoder import small_linear
+from sketchknitter.systems.autoregressive.design import Design
 from sketchknitter.systems.autoregressive.model import Sizes, StrokeModel
+from sketchknitter.systems.autoregressive.system import StrokeSystem
 from sketchknitter.systems.autoregressive.tokens import to_sketch
 
 PICTURE = 48  # px
@@ -122,3 +124,42 @@ class PictureEncoder(nn.Module):
 def build(sizes: Pix2seqSizes, classes: int) -> StrokeModel:
     """A fresh network."""
     return StrokeModel(PictureEncoder(sizes.latent, sizes.frame), sizes, classes)
+
+
+def picture_view(
+    rows: Sequence[NDArray[Any]], tokens: Tensor, scale: float, mask: NDArray[Any] | None
+) -> tuple[Tensor, ...]:
+    """Pictures of the drawings."""
+    del tokens, mask
+    return (pictures(rows, scale),)
+
+
+@dataclass(frozen=True)
+class SketchPix2seq(StrokeSystem):
+    """The system.
+
+    Attributes:
+        net: sizes other than those of ``size``.
+    """
+
+    net: Pix2seqSizes | None = None
+
+    def design(self) -> Design[Pix2seqSizes]:
+        small = self.size == "cpu"
+        return Design(
+            name="pix2seq",
+            sizes=self.net or (CPU if small else PUBLISHED),
+            build=build,
+            view=picture_view,
+            prior="mixture",
+            tasks=("draw", "heal"),
+            temperatures=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
+            augment_view=False,
+            batch_size=64 if small else 100,
+            trimmed=small,
+            squeezed=small,
+        )
+
+    def small(self) -> SketchPix2seq:
+        """The same recipe at its least size."""
+        return replace(self, net=replace(self.design().sizes, hidden=16, latent=8, mixtures=3))

@@ -13,7 +13,11 @@ from typing import Any, TypeVar, cast
 from sketchknitter.errors import UserError
 from sketchknitter.systems.contract import System
 
-SYSTEMS: dict[str, str] = {}
+SYSTEMS: dict[str, str] = {
+    "sketchrnn": "sketchrnn:SketchRNN",
+    "pix2seq": "pix2seq:SketchPix2seq",
+    "healer": "healer:SketchHealer",
+}
 """Short name to ``module:Class``; modules are those of :mod:`sketchknitter.systems`."""
 
 T = TypeVar("T")

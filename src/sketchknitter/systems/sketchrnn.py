@@ -32,9 +32,11 @@ Where this differs, and why:
   overflow;
 - an epoch is a permutation, not random draws; the model of the last update is kept;
 - size ``cpu`` (553,407 numbers without classes): decoder 256, encoder 128 in each direction, z 64,
-  10 Gaussians, 96 rows, batches of 64, no recurrent dropout. ``pace`` squeezes the courses of
-  learning rate and KL weight, made for 60,000 updates, into the updates there are, and rows that
-  lie beyond the end of all drawings of a batch are left out (their pen loss with them).
+  10 Gaussians, 96 rows, batches of 64, no recurrent dropout. The courses of learning rate and KL
+  weight, made for 60,000 updates, are squeezed into the updates there are; batches are of drawings
+  of similar lengths, and rows beyond the end of all of them are left out (their pen loss as well);
+- with classes, a tenth of the drawings is learned from without its class, so that a drawing of
+  unknown class can be finished.
 
 Whole drawings come from z ~ N(0, I), the model's prior. An unfinished drawing is finished so: the
 encoder sees what there is, the decoder reads it as well and goes on, pen lifted.
@@ -42,13 +44,15 @@ encoder sees what there is, the decoder reads it as well and goes on, pen lifted
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
 from sketchknitter.systems.autoregressive.decoder import Lstm, small_linear
-from sketchknitter.systems.autoregressive.model import Sizes, StrokeModel
+from sketchknitter.systems.autoregressive.design import Design, stroke_view
+from sketchknitter.systems.autoregressive.model import Divergence, Sizes, StrokeModel
+from sketchknitter.systems.autoregressive.system import StrokeSystem
 
 
 @dataclass(frozen=True)
@@ -100,3 +104,37 @@ def build(sizes: SketchRNNSizes, classes: int) -> StrokeModel:
     if not sizes.decoder_only:
         encoder = StrokeEncoder(sizes.encoder_hidden, sizes.latent, sizes.dropout)
     return StrokeModel(encoder, sizes, classes)
+
+
+@dataclass(frozen=True)
+class SketchRNN(StrokeSystem):
+    """The system.
+
+    Attributes:
+        net: sizes other than those of ``size``.
+        divergence: the KL term.
+    """
+
+    net: SketchRNNSizes | None = None
+    divergence: Divergence = field(default_factory=Divergence)
+
+    def design(self) -> Design[SketchRNNSizes]:
+        small = self.size == "cpu"
+        sizes = self.net or (CPU if small else PUBLISHED)
+        return Design(
+            name="sketchrnn",
+            sizes=sizes,
+            build=build,
+            view=stroke_view,
+            prior="none" if sizes.decoder_only else "normal",
+            tasks=("draw", "complete") if sizes.decoder_only else ("draw", "complete", "heal"),
+            divergence=self.divergence,
+            batch_size=64 if small else 100,
+            trimmed=small,
+            squeezed=small,
+        )
+
+    def small(self) -> SketchRNN:
+        """The same recipe at its least size."""
+        net = replace(self.design().sizes, hidden=16, latent=8, mixtures=3, encoder_hidden=8)
+        return replace(self, net=net)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -189,8 +188,3 @@ class Rate:
         if self.course == "down":
             return max(self.least, self.lr * self.decay**step)
         return (self.lr - self.least) * self.decay**step + self.least
-
-
-def view_to(view: tuple[Tensor, ...], device: Any) -> tuple[Tensor, ...]:
-    """A view on another device."""
-    return tuple(v.to(device) for v in view)

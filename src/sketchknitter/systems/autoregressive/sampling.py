@@ -116,6 +116,15 @@ def _chosen(log_p: Tensor, divisor: float, uniform: Tensor) -> Tensor:
     return above.sum(dim=-1).clamp(max=log_p.shape[-1] - 1)
 
 
+def _given(known: Tensor, drawn: Tensor) -> Tensor:
+    """Known rows (B, 5), their pens taken from drawn ones where they are zero."""
+    pen = drawn[:, DRAW:].clone()
+    pen[:, 1] += pen[:, 2]  # what is known is a point: where the pen says end, it lifts
+    pen[:, 2] = 0
+    undecided = ~(known[:, DRAW:] > 0.5).any(dim=-1, keepdim=True)
+    return torch.cat([known[:, :DRAW], torch.where(undecided, pen, known[:, DRAW:])], dim=-1)
+
+
 @torch.no_grad()
 def draw(
     decoder: Decoder,
@@ -132,7 +141,8 @@ def draw(
     Args:
         condition: (B, K).
         chance: of the same device.
-        known: rows that are given, (B, m, 5), followed as far as they go.
+        known: rows that are given, (B, m, 5), followed as far as they go. A row whose pen is zero
+            leaves the pen to the decoder, which draws on or lifts it.
         known_rows: how many of them each drawing has, (B,).
 
     Raises:
@@ -153,7 +163,7 @@ def draw(
             chance.normals[:, i],
         )
         if known is not None and known_rows is not None and i < known.shape[1]:
-            row = torch.where((i < known_rows)[:, None], known[:, i], row)
+            row = torch.where((i < known_rows)[:, None], _given(known[:, i], row), row)
         out[:, i] = row
         open_ = open_ & (row[:, -1] < 0.5)
         if not bool(open_.any()):

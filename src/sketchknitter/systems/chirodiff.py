@@ -40,8 +40,9 @@ Where we differ, and the option that says so
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -49,8 +50,23 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import arc_lengths, resample_evenly
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.drawing import LENGTHS, DrawingGenerator, Request, drawn_lengths
+from sketchknitter.systems.learning import (
+    Encoded,
+    Habits,
+    LearnedSystem,
+    Learner,
+    Rows,
+    length_counts,
+    one_of,
+)
+from sketchknitter.systems.stored import Stored
+from sketchknitter.training.objective import Loss, Streams
 
 Floats = NDArray[np.float64]
 
@@ -60,6 +76,7 @@ SPACING = 0.05  # of resampled points, in radii
 LONGEST = 299  # rows
 CUT = 0.8  # a larger p ends a stroke
 FEATURES = 8  # of the level
+NOISE = 42  # what a random stream is for
 SCALE = 4.0  # of the random Fourier features
 
 Representation = Literal["positions", "offsets"]
@@ -204,3 +221,165 @@ def step(x: Tensor, eps: Tensor, t: int, normal: Tensor, variance: float, steps:
         return mean
     posterior = (1 - bar[i - 1]) / (1 - bar[i]) * beta[i]
     return mean + variance * float(posterior.sqrt()) * normal
+
+
+# -- the system ----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class ChiroDiff(LearnedSystem):
+    """ChiroDiff; what the options are is said at the top of this file.
+
+    Attributes:
+        representation: "positions" or "offsets".
+        spacing: of resampled points, in radii; 0 keeps a drawing's own points. None is the size's:
+            .05 as published, 0 on a CPU.
+    """
+
+    representation: Representation = "positions"
+    spacing: float | None = None
+
+    def __post_init__(self) -> None:
+        one_of("size", self.size, ("published", "cpu"))
+        one_of("representation", self.representation, ("positions", "offsets"))
+        if self.spacing is not None and not 0 <= self.spacing <= 1:
+            raise UserError(f"spacing must lie between 0 and 1, not {self.spacing}")
+
+    @property
+    def between(self) -> float:
+        """The spacing that counts."""
+        if self.spacing is not None:
+            return self.spacing
+        return SPACING if self.size == "published" else 0.0
+
+    def habits(self, drawings: int = 1) -> Habits:
+        if self.size == "cpu":
+            return Habits(updates=4_000, batch_size=64)
+        epoch = max(1, drawings // 128)
+        return Habits(
+            updates=200_000,
+            batch_size=128,
+            clip=0.1,
+            ema=0.9999,
+            optimizer=lambda network: torch.optim.AdamW(
+                network.parameters(), lr=1e-3, weight_decay=1e-2
+            ),
+            course=lambda updates, share: 1e-3 * 0.9995 ** (updates // epoch),
+        )
+
+    def fitting(self, data: PreparedSet) -> Callable[[NDArray[Any]], bool]:
+        def fits(rows: NDArray[Any]) -> bool:
+            if not np.asarray(rows)[:, :2].any():
+                return False
+            return len(rows) <= LONGEST and len(to_rows(rows, self.between)[0]) <= LONGEST
+
+        return fits
+
+    def learner(self, data: PreparedSet) -> ChiroDiffLearner:
+        return ChiroDiffLearner(self, data)
+
+    def network(self, classes: int) -> ChiroDiffNetwork:
+        """A fresh network."""
+        return ChiroDiffNetwork(Size(), classes, self.representation)
+
+    def generator(self, stored: Stored, device: str) -> ChiroDiffGenerator:
+        return ChiroDiffGenerator(self, stored, device)
+
+
+def encode(rows: list[Floats], representation: Representation) -> tuple[Tensor, Tensor]:
+    """Rows of positions -> what is diffused, (B, N, 3), and its mask (B, N)."""
+    longest = max(map(len, rows))
+    x = np.zeros((len(rows), longest, 3), dtype=np.float32)
+    mask = np.zeros((len(rows), longest), dtype=bool)
+    for i, own in enumerate(rows):
+        x[i, : len(own)] = own
+        if representation == "offsets":
+            x[i, : len(own), :2] = np.diff(own[:, :2], axis=0, prepend=np.zeros((1, 2)))
+        mask[i, : len(own)] = True
+    return torch.from_numpy(x), torch.from_numpy(mask)
+
+
+class ChiroDiffLearner(Learner):
+    """One training of ChiroDiff."""
+
+    def __init__(self, system: ChiroDiff, data: PreparedSet) -> None:
+        super().__init__()
+        self.system = system
+        made = [to_rows(d, system.between) for d in data.train.take(range(len(data.train)))]
+        self.facts = {"unit": float(np.median([unit for _, unit in made]))}
+        lengths = np.array([len(rows) for rows, _ in made])
+        self.extras["lengths"] = length_counts(
+            lengths, np.asarray(data.train.labels), len(data.classes), LONGEST
+        )
+        self.network = system.network(len(data.classes))
+
+    def encode(self, rows: Rows, labels: NDArray[np.int64]) -> Encoded:
+        made = [to_rows(r, self.system.between)[0] for r in rows]
+        x, mask = encode(made, self.system.representation)
+        return Encoded(x, mask, torch.from_numpy(labels))
+
+    def loss(self, batch: Encoded, streams: Streams) -> Loss:
+        rngs = streams.each(NOISE)
+        t = torch.tensor([int(rng.integers(1, STEPS + 1)) for rng in rngs])
+        lengths = batch.mask.sum(dim=1)
+        n = batch.x.shape[1]
+        eps = SketchNoise(rngs).normal(lengths.tolist(), n, 3).to(batch.x)
+        bar = alpha_bars()[t - 1].to(batch.x)[:, None, None]
+        x = bar.sqrt() * batch.x + (1 - bar).sqrt() * eps
+        noise = self.network(x, t.to(x.device), batch.label, lengths)
+        each = losses(noise, eps, batch.mask)
+        return Loss(each, torch.ones_like(each))
+
+
+class ChiroDiffGenerator(DrawingGenerator):
+    """Draws through all levels; heals by noising a drawing part of the way.
+
+    Settings:
+        variance: of the noise of each step, times the posterior's deviation.
+        strength: how far a source is noised, as a share of the levels.
+    """
+
+    name = "ChiroDiff"
+    tasks = ("draw", "heal")
+    settings: ClassVar[Mapping[str, Any]] = {"variance": 0.75, "strength": 0.3}
+
+    def __init__(self, system: ChiroDiff, stored: Stored, device: str) -> None:
+        super().__init__(stored.classes, device)
+        self.system, self.stored = system, stored
+        self.network = stored.fill(system.network(len(stored.classes)), device)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        if not 0 <= settings["variance"] <= 2:
+            raise UserError(f"variance must lie between 0 and 2, not {settings['variance']}")
+        if not 0 < settings["strength"] <= 1:
+            raise UserError(f"strength must lie between 0 and 1, not {settings['strength']}")
+
+    def draw(self, request: Request) -> list[Sketch]:
+        system, count, level = self.system, len(request.numbers), STEPS
+        units, origins = [float(self.stored.facts["unit"])] * count, np.zeros((count, 2))
+        noise = request.noise()
+        if request.source is None:
+            counts = self.stored.extras["lengths"].numpy()
+            lengths = drawn_lengths(counts, request.label.tolist(), request.streams(LENGTHS))
+            x = noise.normal(lengths, max(lengths), 3).to(self.device)
+        else:
+            made = [to_rows(s.to_stroke3(), system.between) for s in request.source]
+            units = [unit for _, unit in made]
+            origins = np.stack([s.points[0] for s in request.source])
+            x0, mask = encode([rows for rows, _ in made], system.representation)
+            lengths = mask.sum(dim=1).tolist()
+            level = max(1, round(float(request.settings["strength"]) * STEPS))
+            bar = float(alpha_bars()[level - 1])
+            x = bar**0.5 * x0 + (1 - bar) ** 0.5 * noise.normal(lengths, x0.shape[1], 3)
+            x = x.to(self.device)
+        n, long = x.shape[1], torch.tensor(lengths)
+        for t in range(level, 0, -1):
+            eps = self.network(x, x.new_full((count,), t), request.label, long)
+            self.evaluations += count
+            normal = noise.normal(lengths, n, 3).to(self.device)
+            x = step(x, eps, t, normal, float(request.settings["variance"]), STEPS)
+        if system.representation == "offsets":
+            x = torch.cat([x[..., :2].cumsum(dim=1), x[..., 2:]], dim=-1)
+        rows = x.double().cpu().numpy()
+        return [
+            Sketch.from_stroke3(to_stroke3(r[:m], unit), origin=(o[0], o[1]))
+            for r, m, unit, o in zip(rows, lengths, units, origins, strict=True)
+        ]

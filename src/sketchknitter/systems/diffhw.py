@@ -52,9 +52,9 @@ A dot at the very end of a drawing cannot be told from padding and is lost, here
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -62,13 +62,29 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.nn.layers import Conv3
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.drawing import LENGTHS, DrawingGenerator, Request, drawn_lengths
+from sketchknitter.systems.learning import (
+    Encoded,
+    Habits,
+    LearnedSystem,
+    Learner,
+    length_counts,
+    one_of,
+)
+from sketchknitter.systems.learning import Rows as Drawings
+from sketchknitter.systems.stored import Stored
+from sketchknitter.training.objective import Loss, Streams
 
 Rows = NDArray[np.float64]
 
 LEVELS = 60
 SIGMA = 32  # width of the embedding of the noise level
+NOISE = 41  # what a random stream is for
 LIMIT = 15.0  # offsets beyond so many deviations leave a drawing out
 
 
@@ -410,15 +426,207 @@ def learning_rate(step: int, width: int = 256, warmup: int = 10_000) -> float:
     return width**-0.5 * min(s**-0.5, s * warmup**-1.5)
 
 
-def fits(rows: Rows, points: int) -> bool:
-    """Whether rows in units of the standard deviation stay within the original's limits."""
-    return len(rows) <= points and bool(np.abs(rows[:, :2]).max(initial=0.0) <= LIMIT)
+def clip_each(largest: float = 100.0) -> Callable[[Sequence[nn.Parameter]], float]:
+    """Every variable's gradient shortened to a norm of ``largest`` (Keras' ``clipnorm``)."""
+
+    def clip(parameters: Sequence[nn.Parameter]) -> float:
+        return math.hypot(*(float(nn.utils.clip_grad_norm_([p], largest)) for p in parameters))
+
+    return clip
 
 
-def deviation(drawings: Sequence[Rows]) -> float:
-    """Standard deviation of all offsets of the drawings pooled, x and y together."""
-    pooled = np.concatenate([d[:, :2].ravel() for d in drawings])
-    out = float(pooled.std())
-    if not out > 0:
-        raise UserError("all drawings are a single dot: there is no scale to learn")
-    return out
+# -- the system ----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class DiffHW(LearnedSystem):
+    """Diff-HW; what the options are is said at the top of this file.
+
+    Attributes:
+        points: N, a multiple of 8.
+        classes: how the network is told the class: "vector" or "token".
+        pen_weight: "batch" or "drawing".
+        scale: "drawing" or "data".
+        length: "padding" or "given".
+    """
+
+    points: int = 96
+    classes: Literal["vector", "token"] = "vector"
+    pen_weight: Literal["batch", "drawing"] = "batch"
+    scale: Literal["drawing", "data"] = "drawing"
+    length: Literal["padding", "given"] = "padding"
+
+    def __post_init__(self) -> None:
+        one_of("size", self.size, ("published", "cpu"))
+        one_of("classes", self.classes, ("vector", "token"))
+        one_of("pen_weight", self.pen_weight, ("batch", "drawing"))
+        one_of("scale", self.scale, ("drawing", "data"))
+        one_of("length", self.length, ("padding", "given"))
+        if self.points < 8 or self.points % 8:
+            raise UserError(f"points must be a multiple of 8, not {self.points}")
+
+    def habits(self, drawings: int = 1) -> Habits:
+        if self.size == "cpu":
+            return Habits(updates=4_000, batch_size=64, weight_decay=0.0)
+        return Habits(
+            updates=60_000,
+            batch_size=96,
+            ema=0.0,
+            optimizer=lambda network: torch.optim.Adam(
+                network.parameters(), lr=1e-3, betas=(0.9, 0.98), eps=1e-7
+            ),
+            course=lambda updates, share: learning_rate(updates + 1),
+            clipping=clip_each(),
+        )
+
+    def fitting(self, data: PreparedSet) -> Callable[[NDArray[Any]], bool]:
+        unit = self.unit(data.train.take(range(len(data.train))))
+
+        def fits(rows: NDArray[Any]) -> bool:
+            own = unit or _deviation(rows)
+            if not own or len(rows) > self.points:
+                return False
+            return bool(np.abs(rows[:, :2]).max() <= LIMIT * own)
+
+        return fits
+
+    def unit(self, drawings: Drawings) -> float:
+        """Px of a model unit where it is one for all drawings, else 0."""
+        if self.scale == "drawing":
+            return 0.0
+        short = [d[:, :2] for d in drawings if len(d) <= self.points]
+        return float(np.concatenate(short).std()) if short else 0.0
+
+    def learner(self, data: PreparedSet) -> DiffHWLearner:
+        return DiffHWLearner(self, data)
+
+    def network(self, classes: int) -> DiffHwNetwork:
+        """A fresh network."""
+        return DiffHwNetwork(SIZES[self.size], classes, token=self.classes == "token")
+
+    def generator(self, stored: Stored, device: str) -> DiffHWGenerator:
+        return DiffHWGenerator(self, stored, device)
+
+
+def _deviation(rows: ArrayLike) -> float:
+    """A drawing's own standard deviation of offsets, x and y together, px."""
+    return float(np.asarray(rows, dtype=np.float64)[:, :2].std())
+
+
+class DiffHWLearner(Learner):
+    """One training of Diff-HW."""
+
+    def __init__(self, system: DiffHW, data: PreparedSet) -> None:
+        super().__init__()
+        self.system = system
+        drawings = data.train.take(range(len(data.train)))
+        self.unit = system.unit(drawings)
+        usual = self.unit or float(np.median([_deviation(d) for d in drawings]))
+        self.facts = {"unit": usual}
+        self.network = system.network(len(data.classes))
+        labels = np.asarray(data.train.labels)
+        self.extras["lengths"] = length_counts(
+            np.asarray(data.train.lengths), labels, len(data.classes), system.points
+        )
+
+    def encode(self, rows: Drawings, labels: NDArray[np.int64]) -> Encoded:
+        return encode(rows, labels, self.system.points, self.unit)
+
+    def loss(self, batch: Encoded, streams: Streams) -> Loss:
+        rngs = streams.each(NOISE)
+        u, v = torch.tensor([rng.random(2).tolist() for rng in rngs], dtype=torch.float64).T
+        abar = between_levels(u, v).to(batch.x.device)
+        b, n, _ = batch.x.shape
+        eps = SketchNoise(rngs).normal([n] * b, n, 2).to(batch.x)
+        x0, pen = batch.x[..., :2], batch.x[..., 2]
+        share = abar.to(batch.x.dtype)[:, None, None]
+        mask = batch.mask if self.system.length == "given" else None
+        noise, logit = self.network(
+            share.sqrt() * x0 + (1 - share).sqrt() * eps, abar.sqrt(), batch.label, mask
+        )
+        each = losses(eps, noise, pen, logit, abar, self.system.pen_weight, mask)
+        count = torch.full_like(each[:, 0], n) if mask is None else mask.sum(dim=1)
+        return Loss(each.sum(dim=1), count)
+
+
+def encode(rows: Drawings, labels: NDArray[np.int64], points: int, unit: float = 0.0) -> Encoded:
+    """Stroke-3 drawings in px -> (dx, dy, p) in units of ``unit`` px, or of their own deviation."""
+    x = np.zeros((len(rows), points, 3), dtype=np.float32)
+    mask = np.zeros((len(rows), points), dtype=bool)
+    for i, drawing in enumerate(rows):
+        own = to_rows(drawing)
+        own[:, :2] /= unit or _deviation(drawing)
+        x[i] = padded(own, points)
+        mask[i, : len(own)] = True
+    return Encoded(torch.from_numpy(x), torch.from_numpy(mask), torch.from_numpy(labels))
+
+
+STEPS = {"new": new_step, "standard": standard_step}
+
+
+class DiffHWGenerator(DrawingGenerator):
+    """Draws through all 60 levels; heals by noising a drawing part of the way.
+
+    Settings:
+        step: "new" or "standard".
+        strength: how far a source is noised, as a share of the levels.
+    """
+
+    name = "Diff-HW"
+    tasks = ("draw", "heal")
+    settings: ClassVar[Mapping[str, Any]] = {"step": "new", "strength": 0.4}
+
+    def __init__(self, system: DiffHW, stored: Stored, device: str) -> None:
+        super().__init__(stored.classes, device)
+        self.system, self.stored = system, stored
+        self.network = stored.fill(system.network(len(stored.classes)), device)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        one_of("step", settings["step"], tuple(STEPS))
+        if not 0 < settings["strength"] <= 1:
+            raise UserError(f"strength must lie between 0 and 1, not {settings['strength']}")
+
+    def draw(self, request: Request) -> list[Sketch]:
+        n, system = self.system.points, self.system
+        count, level = len(request.numbers), LEVELS - 1
+        units = [float(self.stored.facts["unit"])] * count
+        origins = np.zeros((count, 2))
+        noise = request.noise()
+        mask = torch.ones(count, n, dtype=torch.bool, device=self.device)
+        normal = noise.normal([n] * count, n, 2).to(self.device)
+        x = normal
+        if request.source is not None:
+            rows = [s.to_stroke3() for s in request.source]
+            if (longest := max(map(len, rows))) > n:
+                raise UserError(f"a drawing of {longest} rows; this model takes up to {n}")
+            if system.scale == "drawing":
+                units = [_deviation(r) or 1.0 for r in rows]
+            origins = np.stack([s.points[0] for s in request.source])
+            pairs = zip(rows, units, strict=True)
+            given = [np.column_stack([r[:, :2] / u, r[:, 2]]) for r, u in pairs]
+            made = encode(given, request.label.cpu().numpy(), n, 1.0).to(self.device)
+            level = round(float(request.settings["strength"]) * (LEVELS - 1))
+            share = float(alpha_bars()[level])
+            x = share**0.5 * made.x[..., :2] + (1 - share) ** 0.5 * normal
+            mask = made.mask
+        elif system.length == "given":
+            counts = self.stored.extras["lengths"].numpy()
+            drawn = drawn_lengths(counts, request.label.tolist(), request.streams(LENGTHS))
+            mask = (
+                torch.arange(n, device=self.device)
+                < torch.tensor(drawn, device=self.device)[:, None]
+            )
+        seen = mask if system.length == "given" else None
+        table, pen = alpha_bars().sqrt().tolist(), x[..., 0]
+        for i in range(level, -1, -1):
+            root = x.new_full((count,), table[i])
+            eps, pen = self.network(x, root, request.label, seen)
+            self.evaluations += count
+            normal = noise.normal([n] * count, n, 2).to(self.device)
+            x = STEPS[request.settings["step"]](x, eps, i, normal)
+        rows_out = torch.cat([x, (pen > 0).to(x)[..., None]], dim=-1).double().cpu().numpy()
+        out = []
+        for i, (rows_i, unit) in enumerate(zip(rows_out, units, strict=True)):
+            kept = rows_i[: int(mask[i].sum())] if seen is not None else rows_i
+            stroke3 = to_stroke3(kept)
+            stroke3[:, :2] *= unit
+            out.append(Sketch.from_stroke3(stroke3, origin=(origins[i, 0], origins[i, 1])))
+        return out

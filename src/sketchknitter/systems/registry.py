@@ -17,6 +17,10 @@ SYSTEMS: dict[str, str] = {
     "sketchrnn": "sketchrnn:SketchRNN",
     "pix2seq": "pix2seq:SketchPix2seq",
     "healer": "healer:SketchHealer",
+    "diffhw": "diffhw:DiffHW",
+    "sketchode": "sketchode:SketchODE",
+    "chirodiff": "chirodiff:ChiroDiff",
+    "flow": "flow:FlowMatching",
 }
 """Short name to ``module:Class``; modules are those of :mod:`sketchknitter.systems`."""
 

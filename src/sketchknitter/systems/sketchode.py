@@ -37,7 +37,8 @@ Where we differ, and the option that says so
                           the grid 0 … 5, so that dX/dt is the change for each *index*, a twentieth
                           of the true one: ``"released"``; ``"true"`` (default) is the derivative
     ``encoder``           ``"cde"``, or ``"lstm"``, the original's alternative: a bidirectional LSTM
-                          of 64 each way and its maximum over time (cheap)
+                          of 64 each way and its maximum over time; ``"auto"`` takes the cheap LSTM
+                          for ``size="cpu"`` and the CDE else
     gradient              through the solver's steps; the original solves the adjoint, which is
                           slower and less exact (``adjoint=True``)
     ``pen``               a segment is drawn if both its ends are (``"both"``, which gives strokes
@@ -53,11 +54,11 @@ Where we differ, and the option that says so
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -65,8 +66,27 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import arc_lengths, resample_evenly
+from sketchknitter.metrics.fid import frechet_distance
+from sketchknitter.raster import render_batch
+from sketchknitter.recognizers.picture import Recognizer
+from sketchknitter.seeds import stream
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.drawing import CODES, DrawingGenerator, Request
+from sketchknitter.systems.learning import (
+    CHOSEN,
+    Encoded,
+    Habits,
+    LearnedSystem,
+    Learner,
+    Rows,
+    one_of,
+)
+from sketchknitter.systems.mixture import CodeMixture
+from sketchknitter.systems.stored import Stored
+from sketchknitter.training.objective import Loss, Streams
 
 Floats = NDArray[np.float64]
 
@@ -75,6 +95,10 @@ DURATION = 5.0  # time runs from 0 to this
 JOINING = 20  # points of a pen-up run, its two ends included
 SPACING = 0.05  # of points along a stroke, in radii
 OMEGA = 3.0
+TEMPERATURES = (0.25, 0.5, 0.75, 1.0)  # tried on validation drawings
+CODED = 8192  # training drawings whose codes the mixture is fitted to
+COMPARED = 300  # drawings that a temperature is chosen by
+LEAST = 50  # validation drawings without which none is chosen
 
 
 # -- drawings and curves -------------------------------------------------------------------------
@@ -353,3 +377,219 @@ def losses(out: Tensor, points: Tensor) -> Tensor:
     place = F.smooth_l1_loss(out[..., :2], points[..., :2], reduction="none").sum(dim=-1)
     pen = F.binary_cross_entropy_with_logits(out[..., 2], points[..., 2], reduction="none")
     return place + pen
+
+
+# -- the system ----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class SketchODE(LearnedSystem):
+    """SketchODE; what the options are is said at the top of this file.
+
+    Attributes:
+        encoder: "auto", "cde" or "lstm".
+        control: of the CDE, "true" or "released".
+        adjoint: solve the adjoint for gradients of the decoder.
+        pen: which segments are drawn, "both" or "first".
+    """
+
+    encoder: Literal["auto", "cde", "lstm"] = "auto"
+    control: Literal["true", "released"] = "true"
+    adjoint: bool = False
+    pen: Literal["both", "first"] = "both"
+
+    def __post_init__(self) -> None:
+        one_of("size", self.size, ("published", "cpu"))
+        one_of("encoder", self.encoder, ("auto", "cde", "lstm"))
+        one_of("control", self.control, ("true", "released"))
+        one_of("pen", self.pen, ("both", "first"))
+
+    def habits(self, drawings: int = 1) -> Habits:
+        if self.size == "cpu":
+            return Habits(updates=4_000, batch_size=64, lr=2e-3)
+        return Habits(
+            updates=50_000,
+            batch_size=64,
+            ema=0.0,
+            optimizer=lambda network: torch.optim.AdamW(
+                (p for p in network.parameters() if p.requires_grad), lr=1e-3
+            ),
+            course=lambda updates, share: 1e-3 * damped_cosine(updates // max(1, drawings // 64)),
+        )
+
+    def fitting(self, data: PreparedSet) -> Callable[[NDArray[Any]], bool]:
+        def fits(rows: NDArray[Any]) -> bool:
+            strokes = [s for s in Sketch.from_stroke3(rows).strokes if len(s) > 1]
+            return any(np.ptp(s, axis=0).any() for s in strokes)
+
+        return fits
+
+    def learner(self, data: PreparedSet) -> SketchOdeLearner:
+        return SketchOdeLearner(self, data)
+
+    def network(self, classes: int) -> SketchOdeNetwork:
+        """A fresh network."""
+        chosen = self.encoder
+        if chosen == "auto":
+            chosen = "lstm" if self.size == "cpu" else "cde"
+        return SketchOdeNetwork(
+            SIZES[self.size], classes, encoder=chosen, control=self.control, adjoint=self.adjoint
+        )
+
+    def generator(self, stored: Stored, device: str) -> SketchOdeGenerator:
+        return SketchOdeGenerator(self, stored, device)
+
+
+def damped_cosine(epoch: float, period: float = 100.0) -> float:
+    """The original's course of the learning rate, by epoch: 1 at first, never below a fiftieth."""
+    phase = epoch / (2 * period)
+    return 49 / 50 * 4**-phase * float(np.cos(np.pi * phase)) ** 2 + 1 / 50
+
+
+def curves(strokes: Sequence[Sequence[Floats]]) -> tuple[Tensor, list[Floats], list[float]]:
+    """Strokes of drawings -> curves (B, 100, 3), their origins, and px of a radius."""
+    made = [normalized(s) for s in strokes]
+    out = np.stack([resampled(curve(kept)) for kept, _, _ in made])
+    return torch.from_numpy(out).float(), [o for _, o, _ in made], [r for _, _, r in made]
+
+
+class SketchOdeLearner(Learner):
+    """One training of SketchODE."""
+
+    network: SketchOdeNetwork
+
+    def __init__(self, system: SketchODE, data: PreparedSet) -> None:
+        super().__init__()
+        self.system = system
+        self.network = system.network(len(data.classes))
+        sketches = (Sketch.from_stroke3(d) for d in data.train.take(range(len(data.train))))
+        radii = [normalized(s.strokes)[2] for s in sketches]
+        self.facts = {"unit": float(np.median(radii)), "temperature": 1.0}
+
+    def encode(self, rows: Rows, labels: NDArray[np.int64]) -> Encoded:
+        x, _, _ = curves([Sketch.from_stroke3(r).strokes for r in rows])
+        mask = torch.ones(x.shape[:2], dtype=torch.bool)
+        return Encoded(x, mask, torch.from_numpy(labels))
+
+    def loss(self, batch: Encoded, streams: Streams) -> Loss:
+        del streams  # an autoencoder without noise
+        out = self.network.decode(self.network.encode(batch.x), batch.label)
+        each = losses(out, batch.x)
+        return Loss(each.sum(dim=1), torch.full_like(each[:, 0], POINTS))
+
+    def finish(self, data: PreparedSet, over: bool) -> dict[str, Any]:
+        codes, labels = self._codes(data.train)
+        held_out = self._codes(data.valid) if over and len(data.valid) else None
+        mixture = CodeMixture.fit(codes, labels, held_out)
+        self.extras = mixture.tensors()
+        remarks: dict[str, Any] = {"Gaussians over codes": len(mixture.weights)}
+        if over and len(data.valid) >= LEAST:
+            distances = self._distances(data, mixture)
+            self.facts["temperature"] = min(distances, key=lambda t: distances[t])
+            remarks["distance to validation drawings by temperature"] = {
+                f"{t:g}": round(d, 4) for t, d in distances.items()
+            }
+        return {**remarks, "temperature": self.facts["temperature"]}
+
+    @torch.no_grad()
+    def _codes(self, split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Codes (n, K) and class indices (n,) of drawings of a split."""
+        device = next(self.network.parameters()).device
+        chosen = np.sort(stream(0, CHOSEN).permutation(len(split))[:CODED])
+        parts = []
+        for first in range(0, len(chosen), 256):
+            rows = split.take(chosen[first : first + 256])
+            x, _, _ = curves([Sketch.from_stroke3(r).strokes for r in rows])
+            parts.append(self.network.encode(x.to(device)).double().cpu().numpy())
+        return np.concatenate(parts), np.asarray(split.labels)[chosen].astype(np.int64)
+
+    @torch.no_grad()
+    def _distances(self, data: PreparedSet, mixture: CodeMixture) -> dict[float, float]:
+        """How far drawings of each temperature lie from validation drawings, as the guide sees it.
+
+        The judge that measures is a stranger to this.
+        """
+        device = next(self.network.parameters()).device
+        valid = data.valid
+        chosen = stream(0, CHOSEN).permutation(len(valid))[:COMPARED]
+        guide = Recognizer.load()
+        real = _features(guide, [valid.sketch(int(i)) for i in chosen])
+        labels = np.asarray(valid.labels)[chosen].astype(np.int64)
+        out = {}
+        for temperature in TEMPERATURES:
+            codes = np.stack(
+                [
+                    mixture.sample(int(label), stream(1, i, CODES), temperature)
+                    for i, label in enumerate(labels)
+                ]
+            )
+            told = torch.from_numpy(np.where(labels < 0, len(data.classes), labels)).to(device)
+            made = self.network.decode(torch.from_numpy(codes).to(device), told)
+            sketches = [to_sketch(m, self.system.pen) for m in made]
+            out[temperature] = float(frechet_distance(real, _features(guide, sketches)))
+        return out
+
+
+@torch.no_grad()
+def _features(guide: Recognizer, sketches: Sequence[Sketch]) -> NDArray[np.float64]:
+    """What the guide's last layer but one says of drawings, (n, D)."""
+    pictures = render_batch(sketches, guide.size, guide.width)
+    ink = 1 - torch.from_numpy(pictures).float()[:, None] / 255
+    return guide.trunk(ink).mean(dim=(2, 3)).double().numpy()
+
+
+def to_sketch(
+    out: Tensor,
+    pen: Literal["both", "first"],
+    unit: float = 100.0,
+    origin: Floats | None = None,
+) -> Sketch:
+    """(x, y, logit of p), (N, 3) -> strokes in px; a curve that is all pen-up leaves a dot."""
+    points = out.double().cpu().numpy()
+    points[:, 2] = points[:, 2] > 0
+    points[:, :2] = points[:, :2] * unit + (0.0 if origin is None else origin)
+    return Sketch(strokes_of(points, pen) or [points[:1, :2]])
+
+
+class SketchOdeGenerator(DrawingGenerator):
+    """Decodes codes of a mixture; draws a source again through its own code.
+
+    Settings:
+        temperature: of the mixture; None is the one chosen on validation drawings.
+        points: at which the curve is looked at.
+    """
+
+    name = "SketchODE"
+    tasks = ("draw", "heal")
+    settings: ClassVar[Mapping[str, Any]] = {"temperature": None, "points": POINTS}
+
+    def __init__(self, system: SketchODE, stored: Stored, device: str) -> None:
+        super().__init__(stored.classes, device)
+        self.system, self.stored = system, stored
+        self.network = stored.fill(system.network(len(stored.classes)), device)
+        self.mixture = CodeMixture.from_tensors(stored.extras)
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        if settings["points"] < 2:
+            raise UserError(f"points must be at least 2, not {settings['points']}")
+        if settings["temperature"] is not None and not settings["temperature"] >= 0:
+            raise UserError(f"temperature must not be negative, not {settings['temperature']}")
+
+    def draw(self, request: Request) -> list[Sketch]:
+        count = len(request.numbers)
+        units = [float(self.stored.facts["unit"])] * count
+        origins: list[Floats] = [np.zeros(2)] * count
+        if request.source is None:
+            temperature = request.settings["temperature"]
+            if temperature is None:
+                temperature = self.stored.facts["temperature"]
+            pairs = zip(request.label.tolist(), request.streams(CODES), strict=True)
+            drawn = [self.mixture.sample(label, rng, float(temperature)) for label, rng in pairs]
+            codes = torch.from_numpy(np.stack(drawn)).to(self.device)
+        else:
+            x, origins, units = curves([s.strokes for s in request.source])
+            codes = self.network.encode(x.to(self.device))
+        self.evaluations += count
+        out = self.network.decode(codes, request.label, int(request.settings["points"]))
+        return [
+            to_sketch(o, self.system.pen, unit, origin)
+            for o, unit, origin in zip(out, units, origins, strict=True)
+        ]

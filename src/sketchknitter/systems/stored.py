@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from sketchknitter.errors import UserError
 from sketchknitter.files import AnyPath, read_tensors, write_tensors
 from sketchknitter.systems.contract import Generator, System, TrainRecord
 from sketchknitter.systems.registry import make, name_of
+
+Network = TypeVar("Network", bound=nn.Module)
 
 MODEL = "model.safetensors"
 KIND = "system"
@@ -98,7 +100,7 @@ class Stored:
         """
         return make(self.system, self.options, self.system)
 
-    def fill(self, network: nn.Module, device: str) -> nn.Module:
+    def fill(self, network: Network, device: str) -> Network:
         """Give ``network`` these weights; in evaluation mode, on ``device``.
 
         Raises:

@@ -1,0 +1,509 @@
+"""Training of one network by the common trainer and run, for systems that bring just the network.
+
+A system says what drawings become, what the loss is, how its authors learned (:class:`Habits`), and
+how it draws; batches, budgets, averaged weights, held-out losses, saving, resuming bit for bit and
+the record for reports are the same for all.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sketchknitter.data.augment import Augment
+from sketchknitter.data.codec import Codec
+from sketchknitter.data.dataset import PreparedSet, Split
+from sketchknitter.data.loader import AUGMENT, Loader
+from sketchknitter.errors import UserError
+from sketchknitter.seeds import stream
+from sketchknitter.settings import AugmentConfig, TrainingConfig
+from sketchknitter.systems.contract import (
+    Budget,
+    Curve,
+    Generator,
+    Progress,
+    Size,
+    TrainRecord,
+    silent,
+)
+from sketchknitter.systems.stored import MODEL, Stored
+from sketchknitter.training.objective import Loss, Streams
+from sketchknitter.training.optimizers import Clip, Course
+from sketchknitter.training.run import LOG, STATE, Log, Run, Saved
+from sketchknitter.training.trainer import Trainer, Update, place
+
+CHOSEN, LABELS = 81, 82  # what a random stream is for
+JUDGED = 256  # drawings of each split that a save measures the loss on
+SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
+MINUTE = 60.0  # between brief saves: what a kill can lose
+PLOTTED = {
+    "loss": "training, every update, augmented",
+    "train_loss": "training drawings",
+    "valid_loss": "held-out drawings",
+}
+
+Rows = Sequence[NDArray[Any]]  # stroke-3 drawings, (n, 3) each, px
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a network learns.
+
+    Attributes:
+        updates: where no budget is given.
+        batch_size: drawings of an update.
+        lr: learning rate of the default course (warm-up and a cosine to zero over the budget).
+        weight_decay: AdamW's, decoupled.
+        clip: largest norm of the gradient.
+        ema: decay of the averaged weights; 0 draws with the last ones.
+        label_dropout: share of drawings learned from without their class.
+        optimizer: made of the network, in place of AdamW.
+        course: of the learning rate, in place of the default's.
+        clipping: in place of that by the norm of all gradients together.
+    """
+
+    updates: int
+    batch_size: int
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.999
+    label_dropout: float = 0.1
+    optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None
+    course: Course | None = None
+    clipping: Clip | None = None
+
+    def rate(self) -> Course:
+        """The course of the learning rate; the default's is stretched over the budget."""
+        if self.course is not None:
+            return self.course
+
+        def course(updates: int, share: float) -> float:
+            ramp = min(1.0, (updates + 1) / 100)
+            return self.lr * ramp * 0.5 * (1 + math.cos(math.pi * share))
+
+        return course
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Drawings as a network takes them.
+
+    Attributes:
+        x: (B, N, C) float32, 0 or the system's own padding where padded.
+        mask: points of the drawing, (B, N) bool.
+        label: class indices, (B,); the number of classes means "no label".
+    """
+
+    x: Tensor
+    mask: Tensor
+    label: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, part: slice) -> Encoded:
+        return Encoded(self.x[part], self.mask[part], self.label[part])
+
+    def to(self, device: Any) -> Encoded:
+        return Encoded(self.x.to(device), self.mask.to(device), self.label.to(device))
+
+
+class Learner(ABC):
+    """A network, what drawings become for it, and its loss: the objective of one training.
+
+    Attributes:
+        network: what is trained.
+        facts: JSON that drawing needs: px of a model unit, …
+        extras: tensors that drawing needs: counts of lengths, …
+    """
+
+    network: nn.Module
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.extras: dict[str, Tensor] = {}
+
+    @abstractmethod
+    def encode(self, rows: Rows, labels: NDArray[np.int64]) -> Encoded:
+        """Stroke-3 drawings in px, labels (B,) -> a batch."""
+
+    @abstractmethod
+    def loss(self, batch: Encoded, streams: Streams) -> Loss:
+        """The loss of every drawing."""
+
+    def finish(self, data: PreparedSet, over: bool) -> dict[str, Any]:
+        """Learn what needs trained weights, such as where codes lie.
+
+        The network has its averaged weights and is in evaluation mode.
+
+        Args:
+            over: whether the training is; before, something quick will do.
+
+        Returns:
+            Remarks for the report.
+        """
+        del data, over
+        return {}
+
+
+@dataclass(frozen=True)
+class Source:
+    """The batch of an update: a pure function of its number."""
+
+    learner: Learner
+    loader: Loader
+    label_dropout: float
+
+    def __call__(self, update: int) -> Encoded:
+        loader = self.loader
+        mine = np.arange(loader.rank, loader.batch_size, loader.world)
+        chosen = loader.indices(update)[mine]
+        rows: Rows = loader.data.take(chosen)
+        if loader.augment is not None:
+            streams = [stream(loader.seed, AUGMENT, update, int(j)) for j in mine]
+            rows = [loader.augment(r, s) for r, s in zip(rows, streams, strict=True)]
+        labels = np.asarray(loader.data.labels)[chosen].astype(np.int64)
+        chances = stream(loader.seed, LABELS, update).random(loader.batch_size)[mine]
+        labels[(labels < 0) | (chances < self.label_dropout)] = loader.classes
+        return self.learner.encode(rows, labels)
+
+    def plain(self, split: Split, limit: int = JUDGED, size: int = 64) -> Iterator[Encoded]:
+        """Up to ``limit`` drawings of a split as they are, always the same ones."""
+        chosen = stream(0, CHOSEN).permutation(len(split))[:limit]
+        chosen = chosen[np.argsort(np.asarray(split.lengths)[chosen], kind="stable")]
+        for first in range(0, len(chosen), size):
+            part = chosen[first : first + size]
+            labels = np.asarray(split.labels)[part].astype(np.int64)
+            labels[labels < 0] = self.loader.classes
+            yield self.learner.encode(split.take(part), labels)
+
+
+def kept(data: PreparedSet, fits: Callable[[NDArray[Any]], bool]) -> PreparedSet:
+    """Training and validation drawings that ``fits`` says a system can take.
+
+    Raises:
+        UserError: no training drawing is left.
+    """
+
+    def of(split: Split) -> Split:
+        good = np.array([fits(split.rows(i)) for i in range(len(split))], dtype=bool)
+        if good.all():
+            return split
+        return dataclasses.replace(
+            split, starts=split.starts[good], ends=split.ends[good], labels=split.labels[good]
+        )
+
+    out = dataclasses.replace(data, train=of(data.train), valid=of(data.valid))
+    if not len(out.train):
+        raise UserError(f"{data.path}: no training drawing that this system can take")
+    return out
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> None:
+    """Refuse an option's value that is none of the known ones.
+
+    Raises:
+        UserError: says which there are.
+    """
+    if value not in known:
+        raise UserError(f"no {name} {value!r}; one of: {', '.join(known)}")
+
+
+def length_counts(lengths: NDArray[Any], labels: NDArray[Any], classes: int, most: int) -> Tensor:
+    """How many drawings of each class have each number of rows, (classes + 1, most + 1).
+
+    The last class counts all of them.
+    """
+    counts = np.zeros((classes + 1, most + 1), dtype=np.int32)
+    known = np.asarray(labels) >= 0
+    np.add.at(counts, (np.asarray(labels)[known].astype(int), np.asarray(lengths)[known]), 1)
+    np.add.at(counts[classes], np.asarray(lengths), 1)
+    return torch.from_numpy(counts)
+
+
+# -- what is kept --------------------------------------------------------------------------------
+class Products:
+    """The model's file; losses at each full save, and what is learned last when all is done."""
+
+    def __init__(
+        self,
+        system: LearnedSystem,
+        trainer: Trainer[Learner],
+        source: Source,
+        data: PreparedSet,
+    ) -> None:
+        self.system, self.trainer, self.source, self.data = system, trainer, source, data
+        self.losses: dict[str, float] = {}
+        self.remarks: dict[str, Any] = {}
+
+    def resume(self, folder: Path) -> None:
+        """Nothing that a save would not find out again."""
+
+    def save(self, folder: Path, brief: bool) -> Saved:
+        """Write ``model.safetensors``; unless ``brief`` measure losses, and finish when done."""
+        trainer, learner = self.trainer, self.trainer.objective
+        if not brief:
+            sets = {"train_loss": self.data.train, "valid_loss": self.data.valid}
+            found = {k: trainer.held_out(self.source.plain(v)) for k, v in sets.items()}
+            self.losses = {k: round(v, 6) for k, v in found.items() if math.isfinite(v)}
+        if not brief or not (folder / MODEL).exists():
+            with trainer.emas[0].applied(trainer.network):
+                trainer.network.eval()
+                self.remarks = learner.finish(self.data, trainer.done and not brief)
+        self.stored(folder, self.losses).save(folder / MODEL)
+        if brief:
+            return Saved()
+        shown = ", ".join(
+            f"{self.losses[key]:.4f} on {what}"
+            for key, what in (("train_loss", "training drawings"), ("valid_loss", "held-out ones"))
+            if key in self.losses
+        )
+        return Saved(self.losses, f"loss {shown}")
+
+    def stored(self, folder: Path, losses: Mapping[str, float]) -> Stored:
+        """The model as it stands."""
+        trainer, learner = self.trainer, self.trainer.objective
+        log = Log(folder / LOG)
+        log.back_to(trainer.iteration)
+        held_out = dict(_curve(log, "valid_loss"))
+        if "valid_loss" in losses:
+            held_out[float(trainer.iteration)] = losses["valid_loss"]
+        record = TrainRecord(
+            parameters=sum(p.numel() for p in trainer.network.parameters()),
+            updates=trainer.iteration,
+            batch_size=trainer.config.batch_size,
+            seconds=round(trainer.seconds, 1),
+            cpu=round(trainer.cpu, 1),
+            threads=torch.get_num_threads(),
+            losses=_curve(log, "loss"),
+            held_out=tuple(sorted(held_out.items())),
+            remarks={
+                **self.remarks,
+                "finished": trainer.done,
+                "drawings": len(self.data.train),
+                "data": self.data.fingerprint,
+                "seed": trainer.config.seed,
+                "device": trainer.device.type,
+                "torch": torch.__version__,
+            },
+        )
+        return Stored.of(
+            self.system,
+            self.data.classes,
+            weights=trainer.weights(),
+            extras=dict(learner.extras),
+            facts=dict(learner.facts),
+            record=record,
+        )
+
+
+def _curve(log: Log, key: str) -> Curve:
+    found = [(r["iteration"], r[key]) for r in log.records if r.get(key) is not None]
+    return tuple((float(a), float(b)) for a, b in found)
+
+
+# -- systems -------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class LearnedSystem(ABC):
+    """A system whose network learns by the common trainer.
+
+    Attributes:
+        size: "published" or "cpu".
+        budget: of training; nothing means the system's usual number of updates.
+        augment: random changes of training drawings, the same as for every row of the table.
+    """
+
+    size: Size = "cpu"
+    budget: Budget = field(default_factory=Budget)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    # -- what makes a system itself --------------------------------------------------------------
+    @abstractmethod
+    def habits(self, drawings: int = 1) -> Habits:
+        """How it learns at its size, with so many training drawings."""
+
+    @abstractmethod
+    def fitting(self, data: PreparedSet) -> Callable[[NDArray[Any]], bool]:
+        """Says of a drawing, stroke-3 in px, whether the system can take it."""
+
+    @abstractmethod
+    def learner(self, data: PreparedSet) -> Learner:
+        """A fresh network for drawings that all fit."""
+
+    @abstractmethod
+    def generator(self, stored: Stored, device: str) -> Generator:
+        """What draws with a trained network of this system's options."""
+
+    # -- training --------------------------------------------------------------------------------
+    @property
+    def spent(self) -> Budget:
+        """The budget, or the usual one where none is given."""
+        if self.budget.updates or self.budget.seconds:
+            return self.budget
+        return dataclasses.replace(self.budget, updates=self.habits().updates)
+
+    def small(self) -> LearnedSystem:
+        """The same recipe at its least size."""
+        return dataclasses.replace(self, size="cpu", budget=Budget(updates=2, batch_size=4))
+
+    def run(
+        self,
+        data: PreparedSet,
+        folder: Path,
+        *,
+        start: Path | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        save_interval: int = 0,
+        log_interval: int = BETWEEN,
+    ) -> Run:
+        """A training in ``folder``, which has not begun.
+
+        Args:
+            save_interval: updates between full saves; 0 makes about eight of them.
+
+        Raises:
+            UserError: data that it cannot learn from, a ``start`` of another system.
+        """
+        if not len(data.train):
+            raise UserError(f"{data.path}: no training drawings")
+        data = kept(data, self.fitting(data))
+        habits, budget = self.habits(len(data.train)), self.spent
+        torch.manual_seed(seed)
+        learner = self.learner(data)
+        if start is not None:
+            self._begin(learner.network, start, data)
+        rank, world = place()
+        size = min(budget.batch_size or habits.batch_size, len(data.train))
+        size -= size % world
+        config = TrainingConfig(
+            iterations=budget.updates or 10**9,
+            batch_size=size,
+            lr=habits.lr,
+            weight_decay=habits.weight_decay,
+            clip=habits.clip,
+            ema_rate=f"{habits.ema:g}",
+            seed=seed,
+        )
+        loader = Loader(
+            data.train,
+            Codec("offset"),  # says nothing here: the learner encodes
+            size,
+            len(data.classes),
+            seed=seed,
+            augment=Augment.of(self.augment),
+            rank=rank,
+            world=world,
+        )
+        source = Source(learner, loader, habits.label_dropout)
+        options = dataclasses.asdict(self)
+        del options["budget"]
+        trainer = Trainer(
+            learner,
+            source,
+            config,
+            device=device,
+            identity={
+                "system": f"{type(self).__module__}:{type(self).__qualname__}",
+                "options": options,
+                "data": data.fingerprint,
+            },
+            optimizer=habits.optimizer,
+            course=habits.rate(),
+            clip=habits.clipping,
+            share=budget.share,
+        )
+        products = Products(self, trainer, source, data)
+        return Run(
+            trainer,
+            folder,
+            products,
+            save_interval=save_interval or max(BETWEEN, (budget.updates or 8_000) // SAVES),
+            log_interval=min(log_interval, max(1, (budget.updates or 8_000) // 2)),
+            plotted=PLOTTED,
+        )
+
+    def _begin(self, network: nn.Module, start: Path, data: PreparedSet) -> None:
+        """Give a network the weights of an earlier model."""
+        earlier = Stored.read(start).check(type(self), start)
+        if earlier.classes != data.classes:
+            raise UserError(f"{start}: draws other classes than these drawings have")
+        earlier.fill(network, "cpu")
+
+    def train(
+        self,
+        data: PreparedSet,
+        folder: Path,
+        *,
+        start: Path | None = None,
+        seed: int = 0,
+        device: str = "cpu",
+        progress: Progress = silent,
+    ) -> TrainRecord:
+        """Train to the end of the budget (:meth:`contract.System.train`)."""
+        run = self.run(data, folder, start=start, seed=seed, device=device)
+        broken: list[BaseException] = []
+        try:
+            if (folder / STATE).exists():
+                run.resume()
+            if not (run.trainer.done and self._finished(folder)):
+                report = self._reporter(run, progress, broken)
+                run.go(stop=lambda: bool(broken), report=report)
+        finally:
+            run.close()
+        if broken:
+            raise broken[0]
+        return self.record(folder)
+
+    def record(self, folder: Path) -> TrainRecord:
+        """What a report says of the training in ``folder``."""
+        return Stored.read(folder).record
+
+    def _finished(self, folder: Path) -> bool:
+        if not (folder / MODEL).exists():
+            return False
+        return bool(Stored.read(folder).record.remarks.get("finished"))
+
+    def _reporter(
+        self, run: Run, progress: Progress, broken: list[BaseException]
+    ) -> Callable[[Update], None]:
+        """Tells of updates and saves now and then; what ``progress`` raises ends the training."""
+        trainer, saved = run.trainer, time.monotonic()
+
+        def report(update: Update) -> None:
+            nonlocal saved
+            share = trainer.share(update.iteration, update.cpu)
+            total = self.spent.updates or round(update.iteration / max(share, 1e-9))
+            try:
+                progress("updates", update.iteration, total)
+            except BaseException as error:  # kept until the state is saved
+                broken.append(error)
+            if time.monotonic() > saved + MINUTE:
+                run.save(brief=True)
+                saved = time.monotonic()
+
+        return report
+
+    # -- drawing ---------------------------------------------------------------------------------
+    def load(self, folder: Path, device: str = "cpu") -> Generator:
+        """What was trained in ``folder``, a folder or its file; its own options count.
+
+        Raises:
+            UserError: nothing there, damaged, or of another system.
+        """
+        stored = Stored.read(folder).check(type(self), folder)
+        system = stored.rebuild()
+        assert isinstance(system, LearnedSystem)
+        return system.generator(stored, device)

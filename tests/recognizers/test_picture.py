@@ -39,7 +39,7 @@ def test_weights_survive_a_file_and_come_back_frozen(tmp_path):
 
 
 def test_missing_and_foreign_weights_are_refused(tmp_path):
-    with pytest.raises(UserError, match="train_recognizer guide"):
+    with pytest.raises(UserError, match="train --stage guide"):
         Recognizer.load(tmp_path / "none.safetensors")
     with pytest.raises(UserError, match="not a guide"):
         Recognizer.load(GUIDE_WEIGHTS.with_name("judge.safetensors"))

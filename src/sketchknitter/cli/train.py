@@ -34,6 +34,7 @@ examples:
   sketchknitter train --resume --log-dir runs/mine
   sketchknitter train --data-dir my-svgs/ --model-path runs/mine --lr 2e-4 --log-dir runs/tuned
   sketchknitter train --stage recognizability --model-path runs/mine
+  sketchknitter train --stage judge --data-dir drawings --out judge.safetensors
   torchrun --nproc-per-node 2 -m sketchknitter.cli train --data-dir prepared --log-dir runs/two
 
 The original scripts' options work in their own spelling: docs/options.md.
@@ -144,7 +145,9 @@ def _parsed(argv: list[str]) -> tuple[Train, list[str]]:
 def run(argv: list[str]) -> None:
     """Train as ``argv`` says."""
     if stage.asked(argv):
-        return stage.run(argv)
+        if status := stage.run(argv):
+            sys.exit(status)
+        return
     options = parse(argv)
     if not options.run.data_dir:
         raise UserError("which drawings? --data-dir takes a prepared set, a folder, or files")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from sketchknitter import io
-from sketchknitter.data.dataset import SPLITS, Split, is_prepared
+from sketchknitter.data.dataset import SPLITS, PreparedSet, Split, is_prepared
 from sketchknitter.data.prepare import open_data
 from sketchknitter.errors import UserError
 from sketchknitter.io.npz import splits_in
@@ -125,7 +125,7 @@ def read_splits(path: str | os.PathLike[str], progress: bool = False) -> dict[st
                 splits[name] += io.read(archive, split=name)
         return splits
     data = open_data(source, progress=progress)
-    return {name: _sketches(data.split(name)) for name in SPLITS}
+    return drawings_of(data)
 
 
 def read_drawings(
@@ -173,6 +173,11 @@ def _files(folder: Path) -> list[Path]:
 
 def _has_splits(path: Path) -> bool:
     return path.suffix.lower() == ".npz" and bool(splits_in(path))
+
+
+def drawings_of(data: PreparedSet) -> dict[str, list[Sketch]]:
+    """All drawings of a prepared set by split."""
+    return {name: _sketches(data.split(name)) for name in SPLITS}
 
 
 def _sketches(part: Split) -> list[Sketch]:

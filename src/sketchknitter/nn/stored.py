@@ -59,7 +59,7 @@ def read_network(
     except (OSError, SafetensorError, ValueError) as error:
         raise UserError(
             f"{file}: no readable {kind} weights ({error}); train them with "
-            f"`python -m sketchknitter.cli.train_recognizer {kind} --data DATA --out FILE`"
+            f"`sketchknitter train --stage {kind} --data-dir DATA --out FILE`"
         ) from None
     if header.get("format") != form:
         raise UserError(f"{file}: not a {kind} ({form}) but {header.get('format')!r}")

@@ -5,21 +5,25 @@ The training split alone is seen, and the validation split picks the best epoch.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from sketchknitter.raster import render_batch
-from sketchknitter.recognizers.learning import Epoch, Splits, fit
 from sketchknitter.recognizers.picture import Recognizer
+from sketchknitter.recognizers.training import Examples, Splits, go_on
+from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
+from sketchknitter.training.objective import Loss, Streams
 
+SOFTNESS = 53  # what a random stream is for
 Pictures = NDArray[np.uint8]
 
 
@@ -35,6 +39,12 @@ class Distortion:
     damaged: float = 0.0  # share of drawings that get more jitter and extra pen lifts
     jitter: float = 0.015  # mean of the exponential law of a damaged drawing's jitter
     lifts: float = 0.10  # mean share of a damaged drawing's segments that are cut out
+
+
+GUIDE_LAW = Distortion(rotation=15.0, stretch=0.25, wobble=0.006, damaged=0.15, jitter=0.01)
+GUIDE_CONFIG = TrainingConfig(
+    iterations=3000, batch_size=64, lr=3e-3, weight_decay=0.05, ema_rate="0.995", seed=2
+)
 
 
 def distort(
@@ -71,71 +81,80 @@ def distort(
     return out, damage
 
 
-def train_guide(
-    data: str | os.PathLike[str], out: str | os.PathLike[str], seconds: float = 600, seed: int = 2
-) -> dict[str, Any]:
-    """Train the guide on ``data`` (a folder or file we read) and write it to ``out``.
+class GuideLesson:
+    """The guide sees lines of many widths, and every other picture blurred, since it will look at
+    soft renderings.
 
-    Lines are of many widths and every other picture is blurred, since the guide will look at soft
-    renderings.
-
-    Returns:
-        The record that the file's header carries; ``test_top1`` is among it.
+    Args:
+        sets: drawings with labels.
+        law: how they are varied.
+        start: weights to go on from.
     """
 
-    sets = Splits.open(data)
-    law = Distortion(rotation=15.0, stretch=0.25, wobble=0.006, damaged=0.15, jitter=0.01)
-    torch.manual_seed(seed)
-    network = Recognizer(sets.classes)
-    cross_entropy = nn.CrossEntropyLoss(label_smoothing=0.05)
-    rng = np.random.default_rng([seed, 1])
+    def __init__(
+        self, sets: Splits, law: Distortion = GUIDE_LAW, start: Recognizer | None = None
+    ) -> None:
+        self.sets, self.law = sets, law
+        self.classes, self.count = sets.classes, len(sets.train)
+        self.network = Recognizer(sets.classes)
+        self.before = go_on(self.network, start)
+        self.labels = sets.numbers(sets.train)
+        self.seen = self._render(sets.valid, [self.network.width])
 
-    def render(sketches: Sequence[Sketch], widths: Sequence[float]) -> Pictures:
-        out = np.empty((len(sketches), network.size, network.size), np.uint8)
+    def _render(self, sketches: Sequence[Sketch], widths: Sequence[float]) -> Pictures:
+        size = self.network.size
+        out = np.empty((len(sketches), size, size), np.uint8)
         for i, width in enumerate(widths):
             rows = range(i, len(sketches), len(widths))
-            out[rows] = render_batch([sketches[j] for j in rows], network.size, width=width)
+            out[rows] = render_batch([sketches[j] for j in rows], size, width=width)
         return out
 
-    def ink_of(pictures: Pictures) -> Tensor:
-        return 1.0 - torch.from_numpy(pictures).float().unsqueeze(1) / 255.0
+    def examples(self, chosen: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> Examples:
+        pairs = [
+            distort([self.sets.train[i]], self.law, rng)
+            for i, rng in zip(chosen, rngs, strict=True)
+        ]
+        widths = self.network.width * np.exp(rngs[0].uniform(-0.7, 0.7, 8))
+        pictures = self._render([drawn[0] for drawn, _ in pairs], list(widths))
+        damage = np.concatenate([d for _, d in pairs])
+        return Examples(
+            _ink(pictures), torch.from_numpy(self.labels[chosen]), torch.from_numpy(damage)
+        )
 
-    def loss(pictures: Pictures, labels: Tensor, damage: Tensor) -> Tensor:
-        ink = ink_of(pictures)
+    def loss(self, batch: Examples, streams: Streams) -> Loss:
+        rng = streams.whole(SOFTNESS)
+        ink = batch.seen.clone()
         ink[::2] = blur(ink[::2], float(rng.uniform(0.3, 1.2)))
         ink = ink * float(rng.uniform(0.7, 1.0))
-        return cross_entropy(network(ink), labels)
+        each = F.cross_entropy(
+            self.network(ink), batch.label, label_smoothing=0.05, reduction="none"
+        )
+        return Loss(each, torch.ones_like(each))
 
-    def epochs() -> Iterator[Epoch]:
-        while True:
-            drawn, damage = distort(sets.train, law, rng)
-            widths = network.width * np.exp(rng.uniform(-0.7, 0.7, 8))
-            yield render(drawn, list(rng.permutation(widths))), sets.numbers(sets.train), damage
-
-    def top1(net: nn.Module, pictures: Pictures, labels: NDArray[np.int64]) -> float:
+    def _top1(self, pictures: Pictures, labels: NDArray[np.int64]) -> float:
         with torch.inference_mode():
-            guess = np.concatenate(
-                [net(ink_of(part)).argmax(1).numpy() for part in np.array_split(pictures, 8)]
-            )
+            parts = np.array_split(pictures, max(1, len(pictures) // 256))
+            guess = np.concatenate([self.network(_ink(part)).argmax(1).numpy() for part in parts])
         return float((guess == labels).mean())
 
-    middle = [network.width]
-    seen, unseen = render(sets.valid, middle), render(sets.test, middle)
-    best, record = fit(
-        network,
-        epochs(),
-        loss,
-        lambda net: top1(net, seen, sets.numbers(sets.valid)),
-        seconds,
-        seed,
-    )
-    record |= {
-        "valid_top1": record["valid_score"],
-        "test_top1": round(top1(best, unseen, sets.numbers(sets.test)), 4),
-        **sets.record(),
-    }
-    best.save(out, record | {"distortion": asdict(law)})  # type: ignore[operator]
-    return record
+    def score(self) -> float:
+        return self._top1(self.seen, self.sets.numbers(self.sets.valid))
+
+    def finish(self) -> dict[str, Any]:
+        unseen = self._render(self.sets.test, [self.network.width])
+        figures = {
+            "valid_top1": round(self.score(), 4),
+            "test_top1": round(self._top1(unseen, self.sets.numbers(self.sets.test)), 4),
+        }
+        return figures | self.sets.record() | self.before | {"distortion": asdict(self.law)}
+
+    def save(self, path: Path, record: Mapping[str, Any]) -> None:
+        self.network.save(path, record)
+
+
+def _ink(pictures: Pictures) -> Tensor:
+    """(n, s, s) uint8 with 255 = paper to (n, 1, s, s) float32 with 1 = ink."""
+    return 1.0 - torch.from_numpy(pictures).float().unsqueeze(1) / 255.0
 
 
 def blur(ink: Tensor, sigma: float) -> Tensor:

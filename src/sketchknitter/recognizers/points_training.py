@@ -1,24 +1,28 @@
-"""Training of the reader, on drawings made rough and taken apart.
-
-python -m sketchknitter.cli.train_recognizer reader --data DATA --out reader.safetensors
-"""
+"""Training of the reader, on drawings made rough and taken apart."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
 from sketchknitter.data.outline import outline
-from sketchknitter.recognizers.learning import Epoch, Splits, fit, go_on
 from sketchknitter.recognizers.points import INPUTS, LONGEST, Reader, as_read
+from sketchknitter.recognizers.training import Examples, Splits, go_on
+from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
+from sketchknitter.training.objective import Loss, Streams
+
+READER_CONFIG = TrainingConfig(
+    iterations=6000, batch_size=64, lr=2e-3, weight_decay=0.05, ema_rate="0.995", seed=4
+)
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,13 @@ def roughened(
     if rng.random() > law.smooth:
         size = float(np.ptp(points, axis=0).max())
         points = points + rng.normal(0.0, size * rng.uniform(*law.deformation), points.shape)
-    n, fate = len(points), rng.random()
-    if fate > law.cut + law.late + law.torn:
+    n, part = len(points), rng.random()
+    if part > law.cut + law.late + law.torn:
         return points, ends, True
     left = max(2, round(n * rng.uniform(*law.left)))
-    if fate < law.cut:
+    if part < law.cut:
         here = np.arange(n) < left
-    elif fate < law.cut + law.late:
+    elif part < law.cut + law.late:
         here = np.arange(n) >= n - left
     else:  # pieces of the line, a few points each
         pieces = np.arange(n) // 3
@@ -76,74 +80,72 @@ def roughened(
     return points[here], ends[here], False
 
 
-def train_reader(
-    data: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    seconds: float = 900,
-    seed: int = 4,
-    start: str | os.PathLike[str] | None = None,
-    lr: float = 2e-3,
-) -> dict[str, Any]:
-    """Train the reader on ``data`` (a folder or file we read) and write it to ``out``.
+class ReaderLesson:
+    """The reader sees drawings made rough and taken apart.
 
     Args:
-        start: a reader to go on from; its classes must be those of ``data``.
-
-    Returns:
-        The record that the file's header carries: top-1 on test drawings as they are, deformed by
-        10 and 30 % of the longer side, and without their second half.
+        sets: drawings with labels.
+        law: what is done to them.
+        start: weights to go on from.
     """
-    sets, law = Splits.open(data), Roughness()
-    torch.manual_seed(seed)
-    network = Reader(sets.classes)
-    before = go_on(network, None if start is None else Reader.load(start), data)
-    cross_entropy = nn.CrossEntropyLoss(label_smoothing=0.02)
-    train = _outlines(sets.train)
 
-    def loss(rows: NDArray[np.float32], labels: Tensor, damage: Tensor) -> Tensor:
-        return cross_entropy(network(*_inputs(rows)), labels)
+    def __init__(
+        self, sets: Splits, law: Roughness | None = None, start: Reader | None = None
+    ) -> None:
+        self.sets, self.law = sets, law or Roughness()
+        self.classes, self.count = sets.classes, len(sets.train)
+        self.network = Reader(sets.classes)
+        self.before = go_on(self.network, start)
+        self.train, self.labels = _outlines(sets.train), sets.numbers(sets.train)
+        self.seen = _rough(_outlines(sets.valid), self.law, np.random.default_rng(2))
 
-    def epochs() -> Iterator[Epoch]:
-        labels, none = sets.numbers(sets.train), np.zeros((len(train), 0), np.float32)
-        for epoch in range(10**9):
-            yield _rough(train, law, [seed, 1, epoch]), labels, none
+    def examples(self, chosen: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> Examples:
+        rows = [_rough([self.train[i]], self.law, rng) for i, rng in zip(chosen, rngs, strict=True)]
+        labels = torch.from_numpy(self.labels[chosen])
+        return Examples(torch.from_numpy(np.concatenate(rows)), labels, torch.zeros(len(rows), 0))
 
-    def top1(net: nn.Module, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    def loss(self, batch: Examples, streams: Streams) -> Loss:
+        logits = self.network(*_inputs(batch.seen))
+        each = F.cross_entropy(logits, batch.label, label_smoothing=0.02, reduction="none")
+        return Loss(each, torch.ones_like(each))
+
+    def _top1(self, rows: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
         with torch.inference_mode():
-            parts = np.array_split(rows, max(1, len(rows) // 256))
-            guess = np.concatenate([net(*_inputs(part)).argmax(1).numpy() for part in parts])
+            parts = torch.from_numpy(rows).split(256)
+            guess = np.concatenate(
+                [self.network(*_inputs(part)).argmax(1).numpy() for part in parts]
+            )
         return float((guess == labels).mean())
 
-    seen = _rough(_outlines(sets.valid), law, [seed, 2])
-    best, record = fit(
-        network,
-        epochs(),
-        loss,
-        lambda net: top1(net, seen, sets.numbers(sets.valid)),
-        seconds,
-        seed,
-        lr,
-    )
-    test, labels = _outlines(sets.test), sets.numbers(sets.test)
-    plain = Roughness(0, 0, 0, smooth=1, cut=0, late=0, torn=0)
-    for name, damage in {
-        "test_top1": plain,
-        "test_top1_at_10": replace(plain, smooth=0, deformation=(0.1, 0.1)),
-        "test_top1_at_30": replace(plain, smooth=0, deformation=(0.3, 0.3)),
-        "test_top1_half": replace(plain, cut=1, left=(0.5, 0.5)),
-    }.items():
-        record[name] = round(top1(best, _rough(test, damage, [seed, 3]), labels), 4)
-    record |= sets.record() | before
-    best.save(out, record | {"roughness": asdict(law)})  # type: ignore[operator]
-    return record
+    def score(self) -> float:
+        return self._top1(self.seen, self.sets.numbers(self.sets.valid))
+
+    def finish(self) -> dict[str, Any]:
+        """Top-1 on test drawings as they are, deformed by 10 and 30 % of the longer side, and
+        without their second half."""
+        test, labels = _outlines(self.sets.test), self.sets.numbers(self.sets.test)
+        plain = Roughness(0, 0, 0, smooth=1, cut=0, late=0, torn=0)
+        laws = {
+            "test_top1": plain,
+            "test_top1_at_10": replace(plain, smooth=0, deformation=(0.1, 0.1)),
+            "test_top1_at_30": replace(plain, smooth=0, deformation=(0.3, 0.3)),
+            "test_top1_half": replace(plain, cut=1, left=(0.5, 0.5)),
+        }
+        figures = {
+            name: round(self._top1(_rough(test, law, np.random.default_rng(3)), labels), 4)
+            for name, law in laws.items()
+        }
+        return figures | self.sets.record() | self.before | {"roughness": asdict(self.law)}
+
+    def save(self, path: Path, record: Mapping[str, Any]) -> None:
+        self.network.save(path, record)
 
 
 _Outlines = list[tuple[NDArray[np.float64], NDArray[np.bool_]]]
 
 
-def _rough(drawings: _Outlines, law: Roughness, key: Sequence[int]) -> NDArray[np.float32]:
+def _rough(drawings: _Outlines, law: Roughness, rng: np.random.Generator) -> NDArray[np.float32]:
     """What the reader sees of drawings, (n, LONGEST, 6); NaN after their last point."""
-    rng = np.random.default_rng(key)
     rows = np.full((len(drawings), LONGEST, INPUTS), np.nan, np.float32)
     for i, (points, ends) in enumerate(drawings):
         read = as_read(*roughened(points, ends, law, rng))
@@ -151,11 +153,11 @@ def _rough(drawings: _Outlines, law: Roughness, key: Sequence[int]) -> NDArray[n
     return rows
 
 
-def _inputs(rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+def _inputs(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Points and mask, no wider than the longest drawing."""
-    there = ~np.isnan(rows[..., 0])
-    wide = int(there.sum(axis=1).max())
-    return torch.from_numpy(np.nan_to_num(rows[:, :wide])), torch.from_numpy(there[:, :wide])
+    there = ~rows[..., 0].isnan()
+    wide = int(there.sum(dim=1).max())
+    return rows[:, :wide].nan_to_num(), there[:, :wide]
 
 
 def _outlines(sketches: Sequence[Sketch]) -> _Outlines:

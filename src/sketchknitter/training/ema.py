@@ -15,34 +15,54 @@ class Ema:
     """Exponential moving average of parameters: avg <- rate avg + (1 - rate) weight.
 
     The rate ramps up as (1 + k) / (10 + k) at update k, so that early averages are not stuck at the
-    random start.
+    random start. Buffers are averaged too (the statistics of batch normalization), those of whole
+    numbers taken over.
+
+    Attributes:
+        average: tensors in the order of :func:`averaged`.
     """
 
     def __init__(self, rate: float, module: nn.Module) -> None:
         self.rate = rate
-        self.average = [p.detach().clone() for p in module.parameters()]
+        self.average = [v.detach().clone() for v in averaged(module).values()]
 
     @torch.no_grad()
     def update(self, module: nn.Module, iteration: int) -> None:
         rate = min(self.rate, (1 + iteration) / (10 + iteration))
-        torch._foreach_lerp_(self.average, [p.detach() for p in module.parameters()], 1 - rate)
+        pairs = list(zip(self.average, averaged(module).values(), strict=True))
+        floats = [(a, v.detach()) for a, v in pairs if a.is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in floats], [v for _, v in floats], 1 - rate)
+        for kept, new in pairs:
+            if not kept.is_floating_point():
+                kept.copy_(new)
 
     def weights(self, module: nn.Module) -> dict[str, Tensor]:
-        """A state dict of ``module`` with averaged parameters; buffers are the module's own."""
-        names = [n for n, _ in module.named_parameters()]
-        return dict(module.state_dict()) | dict(zip(names, self.average, strict=True))
+        """A state dict of ``module`` with averaged values."""
+        return dict(module.state_dict()) | dict(zip(averaged(module), self.average, strict=True))
 
     @contextlib.contextmanager
     def applied(self, module: nn.Module) -> Iterator[None]:
-        """The module with averaged parameters, for the time of a with block."""
-        own = [p.detach().clone() for p in module.parameters()]
-        with torch.no_grad():
-            torch._foreach_copy_(list(module.parameters()), self.average)
+        """The module with averaged values, for the time of a with block."""
+        places = list(averaged(module).values())
+        own = [v.detach().clone() for v in places]
+        _fill(places, self.average)
         try:
             yield
         finally:
-            with torch.no_grad():
-                torch._foreach_copy_(list(module.parameters()), own)
+            _fill(places, own)
+
+
+def averaged(module: nn.Module) -> dict[str, Tensor]:
+    """What is averaged: parameters, then buffers that are saved, by name."""
+    saved = module.state_dict(keep_vars=True)
+    parameters: dict[str, Tensor] = dict(module.named_parameters())
+    return parameters | {k: v for k, v in module.named_buffers() if k in saved}
+
+
+@torch.no_grad()
+def _fill(places: list[Tensor], values: list[Tensor]) -> None:
+    for place, value in zip(places, values, strict=True):
+        place.copy_(value)
 
 
 def ema_rates(text: str) -> list[float]:

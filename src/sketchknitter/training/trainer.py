@@ -338,7 +338,8 @@ class Trainer(Generic[Goal]):
         )
         for k, ema in enumerate(self.emas):
             for j, average in enumerate(ema.average):
-                average.copy_(tensors[f"ema{k}.{j}"])
+                if (kept := tensors.get(f"ema{k}.{j}")) is not None:  # once buffers had none
+                    average.copy_(kept)
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optim."):

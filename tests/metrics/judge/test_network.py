@@ -63,7 +63,7 @@ def test_weights_survive_a_file(tmp_path, real):
 
 
 def test_missing_and_foreign_weights_are_refused(tmp_path):
-    with pytest.raises(UserError, match="train_recognizer judge"):
+    with pytest.raises(UserError, match="train --stage judge"):
         load_judge(tmp_path / "none.safetensors")
     (tmp_path / "junk.safetensors").write_bytes(b"\x00" * 99)
     with pytest.raises(UserError, match="no readable judge"):

@@ -5,29 +5,30 @@ The training split alone is seen, and the validation split picks the best epoch.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional as F
 
-from sketchknitter.metrics.judge.network import (
-    SCRIBBLE_KINDS,
-    Judge,
-    as_ink,
-    in_channels_last,
-    load_judge,
-)
+from sketchknitter.metrics.judge.network import SCRIBBLE_KINDS, Judge, as_ink, in_channels_last
 from sketchknitter.metrics.precision_recall import precision_and_recall
 from sketchknitter.raster import render_batch
-from sketchknitter.recognizers.learning import Epoch, Splits, fit, go_on
 from sketchknitter.recognizers.picture_training import Distortion, Pictures, distort
+from sketchknitter.recognizers.training import Examples, Splits, go_on
+from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
+from sketchknitter.training.objective import Loss, Streams
 
+JUDGE_LAW = Distortion(damaged=0.3)
+JUDGE_CONFIG = TrainingConfig(
+    iterations=8000, batch_size=64, lr=3e-3, weight_decay=0.05, ema_rate="0.995", seed=1
+)
 # the first kinds of scribbles show nothing at all, and are kept far from everything
 NOISE_KINDS = 3
 
@@ -36,34 +37,36 @@ SPREAD = 1.5  # times the margin between noise and noise: an odd drawing among t
 
 
 def scribbles(sketches: Sequence[Sketch], count: int, rng: np.random.Generator) -> list[Sketch]:
-    """``count`` scribbles that show nothing; the i-th is of kind i mod 5.
+    """``count`` scribbles that show nothing; the i-th is of kind i mod 5, see :func:`scribble`."""
+    return [scribble(sketches, i % SCRIBBLE_KINDS, rng) for i in range(count)]
+
+
+def scribble(sketches: Sequence[Sketch], kind: int, rng: np.random.Generator) -> Sketch:
+    """A scribble that shows nothing, of kind 0 … 4.
 
     A random walk; random points (uniform or Gaussian); a drawing's points in random order; a
-    drawing jittered by a tenth to a third of its size; a drawing whose strokes, three at least, are
-    scattered.
+    drawing jittered by a tenth to a third of its size; a drawing whose strokes, three at least
+    where there is such a drawing, are scattered.
     """
-    out: list[Sketch] = []
-    while len(out) < count:
+    for _ in range(1000):
         sketch = sketches[int(rng.integers(len(sketches)))]
-        kind = len(out) % 5
-        if kind == 4 and len(sketch) < 3:
-            continue
-        points, size = sketch.points, sketch.extent
-        cuts = np.cumsum([len(stroke) for stroke in sketch.strokes])[:-1]
-        if kind < 2:
-            scatter = rng.random if rng.random() < 0.5 else rng.standard_normal
-            points = _walk(rng) if kind == 0 else scatter(points.shape)
-            lifts = rng.choice((0.0, 0.1, 0.2, 0.5)) * rng.uniform(0.5, 1.2)
-            cuts = np.flatnonzero(rng.random(len(points) - 1) < lifts) + 1
-        elif kind == 2:
-            points = rng.permutation(points)
-        elif kind == 3:
-            points = points + rng.normal(0, size * rng.uniform(0.1, 0.33), points.shape)
-        strokes = np.split(points, cuts)
-        if kind == 4:
-            strokes = [stroke + rng.normal(0, 0.35 * size, 2) for stroke in strokes]
-        out.append(Sketch(strokes))
-    return out
+        if kind < 4 or len(sketch) >= 3:
+            break
+    points, size = sketch.points, sketch.extent
+    cuts = np.cumsum([len(stroke) for stroke in sketch.strokes])[:-1]
+    if kind < 2:
+        scatter = rng.random if rng.random() < 0.5 else rng.standard_normal
+        points = _walk(rng) if kind == 0 else scatter(points.shape)
+        lifts = rng.choice((0.0, 0.1, 0.2, 0.5)) * rng.uniform(0.5, 1.2)
+        cuts = np.flatnonzero(rng.random(len(points) - 1) < lifts) + 1
+    elif kind == 2:
+        points = rng.permutation(points)
+    elif kind == 3:
+        points = points + rng.normal(0, size * rng.uniform(0.1, 0.33), points.shape)
+    strokes = np.split(points, cuts)
+    if kind == 4:
+        strokes = [stroke + rng.normal(0, 0.35 * size, 2) for stroke in strokes]
+    return Sketch(strokes)
 
 
 def _walk(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -97,77 +100,86 @@ def crowding(vectors: Tensor, noise: Tensor, margin: float) -> Tensor:
     return lack.square().mean() if len(near) else near.sum()
 
 
-def train_judge(
-    data: str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    seconds: float = 1700,
-    seed: int = 1,
-    start: str | os.PathLike[str] | None = None,
-    lr: float = 3e-3,
-    scribbled: float = 0.3,
-    margin: float = 24.0,
-) -> dict[str, Any]:
-    """Train the judge on ``data`` (a folder or file we read) and write it to ``out``.
+class JudgeLesson:
+    """The judge sees drawings, distorted and damaged, and scribbles that show nothing.
 
     Args:
-        start: a judge to go on from; its classes must be those of ``data``.
+        sets: drawings with labels.
+        law: how they are varied.
         scribbled: scribbles for each drawing.
         margin: how far noise is kept from everything, in raw features; a drawing's third neighbor
             is about 10 away.
-
-    Returns:
-        The record that the file's header carries; ``test_top1`` is among it.
+        start: weights to go on from.
     """
 
-    sets = Splits.open(data)
-    law = Distortion(damaged=0.3)
-    torch.manual_seed(seed)
-    network = in_channels_last(Judge(sets.classes))
-    before = go_on(network, None if start is None else load_judge(start), data)
-    cross_entropy = nn.CrossEntropyLoss(label_smoothing=0.05)
+    def __init__(
+        self,
+        sets: Splits,
+        law: Distortion = JUDGE_LAW,
+        scribbled: float = 0.3,
+        margin: float = 24.0,
+        start: Judge | None = None,
+    ) -> None:
+        self.sets, self.law, self.scribbled, self.margin = sets, law, scribbled, margin
+        self.classes = sets.classes
+        self.count = len(sets.train) + round(scribbled * len(sets.train))
+        self.network = in_channels_last(Judge(sets.classes))
+        self.before = go_on(self.network, start)
+        kinds = len(self.classes) + np.arange(self.count - len(sets.train)) % SCRIBBLE_KINDS
+        self.labels = np.append(sets.numbers(sets.train), kinds)
+        self.seen = self._render(sets.valid)
+        scrawls = scribbles(sets.valid, 100 * SCRIBBLE_KINDS, np.random.default_rng(2))
+        self.noise = self._render(
+            [s for i, s in enumerate(scrawls) if i % SCRIBBLE_KINDS < NOISE_KINDS]
+        )
 
-    def render(sketches: Sequence[Sketch]) -> Pictures:
-        return render_batch(sketches, network.size, width=network.width)
+    def _render(self, sketches: Sequence[Sketch]) -> Pictures:
+        return render_batch(sketches, self.network.size, width=self.network.width)
 
-    def loss(pictures: Pictures, labels: Tensor, damage: Tensor) -> Tensor:
-        vectors, logits = network(as_ink(pictures))
-        kind = labels - len(sets.classes)
-        error = nn.functional.smooth_l1_loss(network.damage(vectors)[kind < 0], damage[kind < 0])
+    def examples(self, chosen: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> Examples:
+        drawn: list[Sketch] = []
+        damage = np.zeros((len(chosen), 2), np.float32)
+        for k, (i, rng) in enumerate(zip(chosen.tolist(), rngs, strict=True)):
+            if i < len(self.sets.train):
+                (sketch,), damage[k : k + 1] = distort([self.sets.train[i]], self.law, rng)
+            else:
+                sketch = scribble(self.sets.train, (i - len(self.sets.train)) % SCRIBBLE_KINDS, rng)
+            drawn.append(sketch)
+        labels = torch.from_numpy(self.labels[chosen])
+        return Examples(as_ink(self._render(drawn)), labels, torch.from_numpy(damage))
+
+    def loss(self, batch: Examples, streams: Streams) -> Loss:
+        """Cross-entropy, the damage's error, and noise that crowds other drawings of the batch."""
+        vectors, logits = self.network(batch.seen)
+        each = F.cross_entropy(logits, batch.label, label_smoothing=0.05, reduction="none")
+        kind = batch.label - len(self.classes)
+        real = kind < 0
+        error = F.smooth_l1_loss(self.network.damage(vectors), batch.damage, reduction="none")
+        each = each + 0.2 * error.mean(dim=1) * real * (len(batch) / real.sum().clamp(min=1))
         noise = (kind >= 0) & (kind < NOISE_KINDS)
-        return cross_entropy(logits, labels) + 0.2 * error + 0.5 * crowding(vectors, noise, margin)
+        each = each + 0.5 * crowding(vectors, noise, self.margin)
+        return Loss(each, torch.ones_like(each))
 
-    def epochs() -> Iterator[Epoch]:
-        rng = np.random.default_rng([seed, 1])
-        count = round(scribbled * len(sets.train))
-        kinds = len(sets.classes) + np.arange(count) % SCRIBBLE_KINDS
-        labels = np.append(sets.numbers(sets.train), kinds)
-        while True:
-            drawn, damage = distort(sets.train, law, rng)
-            pictures = render([*drawn, *scribbles(sets.train, count, rng)])
-            yield pictures, labels, np.pad(damage, ((0, count), (0, 0)))
-
-    def top1(net: nn.Module, pictures: Pictures, labels: NDArray[np.int64]) -> float:
-        guess = net.embed_pictures(pictures).probabilities.argmax(1)  # type: ignore[operator]
+    def _top1(self, pictures: Pictures, labels: NDArray[np.int64]) -> float:
+        guess = self.network.embed_pictures(pictures).probabilities.argmax(1)
         return float((guess == labels).mean())
 
-    seen, unseen = render(sets.valid), render(sets.test)
-    scrawls = scribbles(sets.valid, 100 * SCRIBBLE_KINDS, np.random.default_rng([seed, 2]))
-    noise = render([s for i, s in enumerate(scrawls) if i % SCRIBBLE_KINDS < NOISE_KINDS])
-
-    def worth(net: nn.Module) -> float:
+    def score(self) -> float:
         """Top-1 on the validation split, less the share of noise that passes for a drawing."""
-        real, fake = (net.embed_pictures(p).vectors for p in (seen, noise))  # type: ignore[operator]
+        real, fake = (self.network.embed_pictures(p).vectors for p in (self.seen, self.noise))
         passing = precision_and_recall(real, fake).precision
-        return top1(net, seen, sets.numbers(sets.valid)) - passing
+        return self._top1(self.seen, self.sets.numbers(self.sets.valid)) - passing
 
-    best, record = fit(network, epochs(), loss, worth, seconds, seed, lr)
-    record |= {
-        "valid_top1": round(top1(best, seen, sets.numbers(sets.valid)), 4),
-        "test_top1": round(top1(best, unseen, sets.numbers(sets.test)), 4),
-        **sets.record(),
-        **before,
-    }
-    best.whiten(render(sets.train), sets.numbers(sets.train))  # type: ignore[operator]
-    settings = {"distortion": asdict(law), "scribbled": scribbled, "margin": margin}
-    best.save(out, record | settings)  # type: ignore[operator]
-    return record
+    def finish(self) -> dict[str, Any]:
+        sets = self.sets
+        unseen = self._render(sets.test)
+        figures = {
+            "valid_top1": round(self._top1(self.seen, sets.numbers(sets.valid)), 4),
+            "test_top1": round(self._top1(unseen, sets.numbers(sets.test)), 4),
+        }
+        self.network.whiten(self._render(sets.train), sets.numbers(sets.train))
+        recipe = {"distortion": asdict(self.law), "scribbled": self.scribbled}
+        return figures | sets.record() | self.before | recipe | {"margin": self.margin}
+
+    def save(self, path: Path, record: Mapping[str, Any]) -> None:
+        self.network.save(path, record)

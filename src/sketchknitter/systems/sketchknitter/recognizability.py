@@ -7,6 +7,7 @@ on one machine write the same bytes.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,11 +34,20 @@ from sketchknitter.recognizers.picture import Recognizer
 from sketchknitter.recognizers.progress import Recognizability, probability
 from sketchknitter.recognizers.scorer import INPUTS, InputName, Scorer, seen
 from sketchknitter.seeds import stream
-from sketchknitter.settings import Settings, StageConfig
+from sketchknitter.settings import Settings, StageConfig, TrainingConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.model import DrawingModel
+from sketchknitter.training.objective import Loss, Streams
+from sketchknitter.training.trainer import Trainer
 
-FORWARD, REVERSE, ORDER, CALIBRATE, OWN = 41, 42, 43, 44, 45  # what a random stream is for
+FORWARD, REVERSE, ORDER, CALIBRATE, OWN, TURN = (
+    41,
+    42,
+    43,
+    44,
+    45,
+    46,
+)  # what a random stream is for
 TARGETS = ("estimate", "state")
 Floats = NDArray[np.float64]
 Report = Callable[[str, float], object]
@@ -236,34 +246,53 @@ def _clean(
 
 
 # -- learning --------------------------------------------------------------------------------------
+class Predicting:
+    """The guide's class probabilities, and above all the scored one, from moments of sampling."""
+
+    def __init__(self, examples: Examples, inputs: InputName, config: StageConfig) -> None:
+        self.all, self.inputs, self.config = examples, inputs, config
+        self.target = examples.target[config.target]
+        self.network = Recognizability(INPUTS[inputs], self.target.shape[1], config.hidden)
+        self.rows = torch.nonzero(~examples.held_out)[:, 0]
+
+    def loss(self, batch: Tensor, streams: Streams) -> Loss:
+        """Of the examples numbered ``batch`` (B,)."""
+        mask = self.all.mask[batch]
+        width = int(mask.sum(dim=1).max())
+        mask, label = mask[:, :width], self.all.label[batch]
+        points = turned(self.all.points[self.inputs][batch, :width], streams.whole(TURN))
+        logits = self.network(points, self.all.noise[batch], self.all.t[batch], label, mask)
+        p = self.target[batch]
+        error = self.network.score(logits, label) - probability(p, label)
+        each = -(p * logits.log_softmax(dim=-1)).sum(dim=-1) + 4 * error**2
+        return Loss(each, torch.ones_like(each))
+
+
 def fit(
     examples: Examples, inputs: InputName, config: StageConfig, seed: int, report: Report
 ) -> Recognizability:
     """A network that learns the guide's class probabilities, and above all the scored one."""
     torch.manual_seed(seed)
-    classes = examples.target[config.target].shape[1]
-    network = Recognizability(INPUTS[inputs], classes, config.hidden)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.stage_lr, weight_decay=0.1)
-    train = torch.nonzero(~examples.held_out)[:, 0]
-    points, target = examples.points[inputs], examples.target[config.target]
-    rng = stream(seed, ORDER)
-    for k in range(config.updates):
-        if k % 10 == 0:
-            report(f"learning from {inputs}", k / config.updates)
-        rate = min(1.0, (k + 1) / 30) * (0.5 + 0.5 * np.cos(np.pi * k / config.updates)) + 0.01
-        optimizer.param_groups[0]["lr"] = config.stage_lr * rate
-        rows = train[torch.from_numpy(rng.integers(len(train), size=config.stage_batch))]
-        width = int(examples.mask[rows].sum(dim=1).max())
-        mask, label = examples.mask[rows, :width], examples.label[rows]
-        logits = network(points[rows, :width], examples.noise[rows], examples.t[rows], label, mask)
-        p = target[rows]
-        error = network.score(logits, label) - probability(p, label)
-        loss = -(p * logits.log_softmax(dim=-1)).sum(dim=-1).mean() + 4 * (error**2).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-    return network.eval().requires_grad_(False)
+    objective = Predicting(examples, inputs, config)
+    size = config.stage_batch
+
+    def source(k: int) -> Tensor:
+        return objective.rows[
+            torch.from_numpy(stream(seed, ORDER, k).integers(len(objective.rows), size=size))
+        ]
+
+    def course(k: int, share: float) -> float:
+        ramp = min(1.0, (k + 1) / 30)
+        return config.stage_lr * (ramp * (0.5 + 0.5 * math.cos(math.pi * share)) + 0.01)
+
+    learning = TrainingConfig(
+        iterations=config.updates, batch_size=size, weight_decay=0.1, ema_rate="0", seed=seed
+    )
+    trainer = Trainer(objective, source, learning, course=course)
+    for update in trainer.run():
+        if update.iteration % 10 == 0:
+            report(f"learning from {inputs}", update.iteration / config.updates)
+    return objective.network.eval().requires_grad_(False)
 
 
 def turned(points: Tensor, rng: np.random.Generator) -> Tensor:

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One torch thread for each process: two on a busy core are far slower than one.
 THREADS = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint bench pictures gallery clean
+.PHONY: demo test lint package bench pictures gallery clean
 
 demo: $(VENV)/.run
 	$(BIN)/sketchknitter sample -n 30 --seed 7 -o demo.png
@@ -19,6 +19,11 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# sdist and wheel, and a drawing by the wheel alone, far from the source
+package: $(VENV)/.dev
+	$(BIN)/python -m build --no-isolation --outdir dist
+	$(THREADS) $(BIN)/python tools/check_package.py dist
 
 bench: $(VENV)/.run
 	$(BIN)/python -m bench

@@ -30,6 +30,7 @@ ROOMS = (
     ("experiments",),
     ("studio",),
     ("cli",),
+    ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 

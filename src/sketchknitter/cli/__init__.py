@@ -25,6 +25,8 @@ VERBS = {
     "evaluate": ("evaluate", "FID, KID, IS, precision, recall, Geometry Score, recognition"),
     "evaluate-condition": ("evaluate_condition", "healing and completion, measured"),
     "table": ("table", "the results table, every system, one command"),
+    "export": ("export", "the network as an ONNX file, for other languages"),
+    "completion": ("completion", "bash | zsh | fish | tcsh: complete options with Tab"),
 }
 
 EXAMPLES = """examples:

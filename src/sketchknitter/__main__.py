@@ -1,0 +1,5 @@
+"""``python -m sketchknitter``: the command, also under ``torchrun -m sketchknitter``."""
+
+from sketchknitter.cli import main
+
+main()

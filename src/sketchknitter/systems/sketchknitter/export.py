@@ -1,0 +1,169 @@
+"""The denoiser as an ONNX file, and sampling with one by onnxruntime (the ``onnx`` extra).
+
+The file holds one evaluation of the network, with every number that it was trained with; timesteps,
+guidance and the sampler stay outside, in whatever language draws with it. Its inputs and outputs:
+
+    x      (batch, points, D) float32   noisy state x_t
+    t      (batch,) int64               noise level, 0 … T - 1
+    label  (batch,) int64               class number; as many as there are classes is "no label"
+    mask   (batch, points) bool         which points the drawing has
+    x0, eps  (batch, points, D)         estimates of the clean state and of the noise
+    pen    (batch, points, 3)           log-probabilities of draw, lift, end
+
+The model's configuration (classes, codec, noise schedule) stands in the file's metadata as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import warnings
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sketchknitter.diffusion.denoiser import Denoised, Denoiser
+from sketchknitter.errors import UserError
+from sketchknitter.files import atomic
+from sketchknitter.systems.sketchknitter.model import DrawingModel
+
+INPUTS, OUTPUTS = ("x", "t", "label", "mask"), ("x0", "eps", "pen")
+OPSET = 20
+_EXTRA = "pip install 'sketchknitter[onnx]'"
+
+
+class _Evaluation(nn.Module):
+    """One call of the denoiser, for any number of points.
+
+    A U-Net halves its points level by level, and an odd rest is a branch that no exported graph can
+    take; so points outside the mask fill up to a multiple, and are cut off again.
+    """
+
+    def __init__(self, denoiser: Denoiser, multiple: int) -> None:
+        super().__init__()
+        self.denoiser, self.multiple = denoiser, multiple
+
+    def forward(
+        self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        n, m = x.shape[1], self.multiple
+        if m > 1:
+            full = m * (n // m + 1)
+            x = F.pad(x, (0, 0, 0, m))[:, :full]
+            mask = F.pad(mask, (0, m))[:, :full]
+        out = self.denoiser(x, t, label, mask)
+        return out.x0[:, :n], out.eps[:, :n], out.pen[:, :n]
+
+
+def export(model: DrawingModel, path: str | PathLike[str]) -> None:
+    """Write the model's denoiser as an ONNX file of dynamic batch size and number of points.
+
+    A model that learned its lengths (``length="learned"``) sees all its points always: then their
+    number is fixed.
+
+    Args:
+        model: on the processor.
+        path: the ``.onnx`` file; written whole or not at all.
+
+    Raises:
+        UserError: the extra ``onnx`` is missing, or the folder is.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError(f"{path}: export needs onnx and onnxscript; {_EXTRA}") from None
+    denoiser = model.denoiser.eval()
+    config = model.config
+    _ = denoiser.schedule.alpha_bar  # now: a table first made while tracing stays a traced one
+    any_length = denoiser.length_given and config.network.backbone != "official"
+    multiple = 2 ** (len(config.network.widths) - 1) if config.network.backbone == "unet1d" else 1
+    batch, points = 3, config.codec.max_points
+    example = (
+        torch.randn(batch, points, model.width),
+        torch.zeros(batch, dtype=torch.int64),
+        torch.zeros(batch, dtype=torch.int64),
+        torch.ones(batch, points, dtype=torch.bool),
+    )
+    b, n = torch.export.Dim("batch", min=1), torch.export.Dim("points", min=2)
+    each = {0: b, 1: n} if any_length else {0: b}
+    with _quiet(), torch.no_grad():
+        program: Any = torch.onnx.export(
+            _Evaluation(denoiser, multiple if any_length else 1).eval(),
+            example,
+            dynamo=True,
+            dynamic_shapes={"x": each, "t": {0: b}, "label": {0: b}, "mask": each},
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    proto = program.model_proto
+    proto.metadata_props.add(key="sketchknitter", value=json.dumps(config.to_dict()))
+    with atomic(path) as f:
+        f.write(proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _quiet() -> Any:
+    """torch tells its progress to whoever exports; a person wants the file."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+class OnnxDenoiser:
+    """A denoiser that onnxruntime evaluates: put in the place of a model's own, it draws.
+
+        model.denoiser = OnnxDenoiser("m.onnx", model.denoiser)
+
+    Args:
+        path: what :func:`export` wrote.
+        denoiser: the one that was exported, for what is not in the graph: schedule, pens.
+        threads: of the processor; 0 is onnxruntime's choice.
+
+    Raises:
+        UserError: no such file, another model's, or onnxruntime is missing.
+    """
+
+    def __init__(self, path: str | PathLike[str], denoiser: Denoiser, threads: int = 0) -> None:
+        try:
+            import onnxruntime
+        except ImportError:
+            raise UserError(f"{path}: needs onnxruntime; {_EXTRA}") from None
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime has a class of its own for each fault
+            first = str(error).splitlines()[0]
+            raise UserError(f"{path} is no ONNX file that can be run: {first}") from None
+        names = tuple(i.name for i in self._session.get_inputs())
+        if names != INPUTS:
+            raise UserError(f"{path}: its inputs are {', '.join(names)}; export it again")
+        self.schedule, self.pens = denoiser.schedule, denoiser.pens
+        self.length_given, self.leak = denoiser.length_given, denoiser.leak
+
+    def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
+        """As :meth:`Denoiser.forward`, without gradients."""
+        values = (x_t.float(), t.long(), label.long(), mask)
+        feed = {
+            name: np.ascontiguousarray(value.detach().cpu().numpy())
+            for name, value in zip(INPUTS, values, strict=True)
+        }
+        x0, eps, pen = (torch.from_numpy(v) for v in self._session.run(OUTPUTS, feed))
+        return Denoised(x0, eps, pen)

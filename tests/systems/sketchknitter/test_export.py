@@ -1,0 +1,78 @@
+"""ONNX: the exported network draws what torch draws."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sketchknitter.cli import main
+from sketchknitter.errors import UserError
+from sketchknitter.systems.sketchknitter.export import INPUTS, OUTPUTS, OnnxDenoiser, export
+from tiny_model import tiny
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("onnx") / "m.onnx"
+    export(tiny(), path)
+    return path
+
+
+def test_inputs_outputs_and_notes(exported: Path) -> None:
+    graph = onnx.load(exported)
+    onnx.checker.check_model(graph)
+    assert tuple(i.name for i in graph.graph.input) == INPUTS
+    assert tuple(o.name for o in graph.graph.output) == OUTPUTS
+    (notes,) = [json.loads(p.value) for p in graph.metadata_props if p.key == "sketchknitter"]
+    assert notes["classes"] == ["arc", "box", "cup"]
+
+
+@pytest.mark.parametrize(("batch", "points"), [(1, 7), (2, 8), (5, 33)])
+def test_any_batch_and_length(exported: Path, batch: int, points: int) -> None:
+    model = tiny()
+    runtime = OnnxDenoiser(exported, model.denoiser, threads=1)
+    x = torch.randn(batch, points, model.width)
+    t = torch.randint(0, 1000, (batch,))
+    label = torch.randint(0, 4, (batch,))
+    mask = torch.arange(points)[None] < torch.randint(2, points + 1, (batch, 1))
+    with torch.no_grad():
+        ours, theirs = model.denoiser(x, t, label, mask), runtime(x, t, label, mask)
+    for name in OUTPUTS:
+        a, b = (getattr(out, name)[mask] for out in (ours, theirs))
+        assert a == pytest.approx(b, abs=1e-4), name
+
+
+def test_twenty_whole_trajectories(exported: Path) -> None:
+    model = tiny()
+    plain = model.sample(n=20, steps=12, seed=3)
+    model.denoiser = OnnxDenoiser(exported, model.denoiser, threads=1)  # type: ignore[assignment]
+    for a, b in zip(plain, model.sample(n=20, steps=12, seed=3), strict=True):
+        assert [len(s) for s in a.strokes] == [len(s) for s in b.strokes]
+        assert np.abs(a.points - b.points).max() < 1e-3  # px
+
+
+def test_what_is_no_model(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="no ONNX file"):
+        OnnxDenoiser(tmp_path / "a.onnx", tiny().denoiser)
+    other = onnx.load(exported)
+    other.graph.input[0].name = "y"
+    for node in other.graph.node:
+        node.input[:] = ["y" if name == "x" else name for name in node.input]
+    onnx.save(other, tmp_path / "b.onnx")
+    with pytest.raises(UserError, match="its inputs are y, t, label, mask; export it again"):
+        OnnxDenoiser(tmp_path / "b.onnx", tiny().denoiser)
+
+
+def test_the_verb_refuses_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, reason in {"m.pt": "is an .onnx file", "no/m.onnx": "no such folder"}.items():
+        with pytest.raises(SystemExit):
+            main(["export", str(tmp_path / name)])
+        assert reason in capsys.readouterr().err

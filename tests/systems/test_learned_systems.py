@@ -110,6 +110,7 @@ def test_an_interrupted_training_goes_on_bit_for_bit(
     with pytest.raises(KeyboardInterrupt):
         SYSTEMS[name].train(data, tmp_path, seed=3, progress=interrupt)
     assert read_tensors(tmp_path / STATE)[1]["iteration"] == 2
+    assert next(stored.load(tmp_path).generate(1)).num_points  # what there is draws already
     SYSTEMS[name].train(data, tmp_path, seed=3)
     for file in (MODEL, STATE):
         whole, parts = (read_tensors(f / file)[0] for f in (trained[name], tmp_path))

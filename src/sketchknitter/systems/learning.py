@@ -258,11 +258,11 @@ class Products:
             sets = {"train_loss": self.data.train, "valid_loss": self.data.valid}
             found = {k: trainer.held_out(self.source.plain(v)) for k, v in sets.items()}
             self.losses = {k: round(v, 6) for k, v in found.items() if math.isfinite(v)}
-        if not brief or not (folder / MODEL).exists():
-            with trainer.emas[0].applied(trainer.network):
-                trainer.network.eval()
-                self.remarks = learner.finish(self.data, trainer.done and not brief)
-        self.stored(folder, self.losses).save(folder / MODEL)
+        finished = trainer.done and not brief
+        with trainer.emas[0].applied(trainer.network):
+            trainer.network.eval()
+            self.remarks = learner.finish(self.data, finished)
+        self.stored(folder, self.losses, finished).save(folder / MODEL)
         if brief:
             return Saved()
         shown = ", ".join(
@@ -272,7 +272,7 @@ class Products:
         )
         return Saved(self.losses, f"loss {shown}")
 
-    def stored(self, folder: Path, losses: Mapping[str, float]) -> Stored:
+    def stored(self, folder: Path, losses: Mapping[str, float], finished: bool) -> Stored:
         """The model as it stands."""
         trainer, learner = self.trainer, self.trainer.objective
         log = Log(folder / LOG)
@@ -289,22 +289,22 @@ class Products:
             threads=torch.get_num_threads(),
             losses=_curve(log, "loss"),
             held_out=tuple(sorted(held_out.items())),
-            remarks={
-                **self.remarks,
-                "finished": trainer.done,
-                "drawings": len(self.data.train),
-                "data": self.data.fingerprint,
-                "seed": trainer.config.seed,
-                "device": trainer.device.type,
-                "torch": torch.__version__,
-            },
+            remarks=dict(self.remarks),
         )
+        training = {
+            "finished": finished,
+            "drawings": len(self.data.train),
+            "data": self.data.fingerprint,
+            "seed": trainer.config.seed,
+            "device": trainer.device.type,
+            "torch": torch.__version__,
+        }
         return Stored.of(
             self.system,
             self.data.classes,
             weights=trainer.weights(),
             extras=dict(learner.extras),
-            facts=dict(learner.facts),
+            facts={**learner.facts, "training": training},
             record=record,
         )
 
@@ -474,7 +474,7 @@ class LearnedSystem(ABC):
     def _finished(self, folder: Path) -> bool:
         if not (folder / MODEL).exists():
             return False
-        return bool(Stored.read(folder).record.remarks.get("finished"))
+        return bool(Stored.read(folder).facts.get("training", {}).get("finished"))
 
     def _reporter(
         self, run: Run, progress: Progress, broken: list[BaseException]

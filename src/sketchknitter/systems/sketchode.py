@@ -96,7 +96,7 @@ JOINING = 20  # points of a pen-up run, its two ends included
 SPACING = 0.05  # of points along a stroke, in radii
 OMEGA = 3.0
 TEMPERATURES = (0.25, 0.5, 0.75, 1.0)  # tried on validation drawings
-CODED = 8192  # training drawings whose codes the mixture is fitted to
+CODED, FEW = 8192, 1024  # drawings whose codes the mixture is fitted to, at the end and before
 COMPARED = 300  # drawings that a temperature is chosen by
 LEAST = 50  # validation drawings without which none is chosen
 
@@ -476,8 +476,8 @@ class SketchOdeLearner(Learner):
         return Loss(each.sum(dim=1), torch.full_like(each[:, 0], POINTS))
 
     def finish(self, data: PreparedSet, over: bool) -> dict[str, Any]:
-        codes, labels = self._codes(data.train)
-        held_out = self._codes(data.valid) if over and len(data.valid) else None
+        codes, labels = self._codes(data.train, CODED if over else FEW)
+        held_out = self._codes(data.valid, CODED) if over and len(data.valid) else None
         mixture = CodeMixture.fit(codes, labels, held_out)
         self.extras = mixture.tensors()
         remarks: dict[str, Any] = {"Gaussians over codes": len(mixture.weights)}
@@ -490,10 +490,10 @@ class SketchOdeLearner(Learner):
         return {**remarks, "temperature": self.facts["temperature"]}
 
     @torch.no_grad()
-    def _codes(self, split: Split) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def _codes(self, split: Split, limit: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Codes (n, K) and class indices (n,) of drawings of a split."""
         device = next(self.network.parameters()).device
-        chosen = np.sort(stream(0, CHOSEN).permutation(len(split))[:CODED])
+        chosen = np.sort(stream(0, CHOSEN).permutation(len(split))[:limit])
         parts = []
         for first in range(0, len(chosen), 256):
             rows = split.take(chosen[first : first + 256])

@@ -15,10 +15,10 @@ from sketchknitter.diffusion.denoiser import (
     HeadPens,
     Parametrization,
     expand,
-    positions,
 )
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.nn.unet1d import UNet1d
+from sketchknitter.representation import Representation
 
 CLASSES = 4
 NAMES = ["eps", "v", "x0"]
@@ -40,7 +40,8 @@ def make(
             p.add_(0.1 * torch.randn_like(p))
     parametrization = Parametrization(name)  # type: ignore[arg-type]
     schedule = Schedule("cosine", 100)
-    return Denoiser(net, schedule, parametrization, kind, length_given=given, leak=leak)
+    shown = None if leak is None else Representation(leak)
+    return Denoiser(net, schedule, parametrization, kind, length_given=given, representation=shown)
 
 
 def batch_of(random_rows, count: int = 6) -> Batch:
@@ -209,11 +210,12 @@ def test_positions_are_the_points(random_rows, leak: float) -> None:
     batch = codec.encode([rows], [0])
     points = torch.from_numpy(codec.points(batch.xy[0].numpy()) / codec.scale).float()
     unit = (1 - leak**2) ** 0.5
-    torch.testing.assert_close(positions(batch.xy, leak)[0], unit * points, rtol=1e-4, atol=1e-4)
+    found = Representation(leak).unit_positions(batch.xy)[0]
+    torch.testing.assert_close(found, unit * points, rtol=1e-4, atol=1e-4)
 
 
 def test_positions_of_offsets_are_sums_at_unit_variance() -> None:
     x = torch.randn(4000, 16, 3)
-    out = positions(x, 1.0)
+    out = Representation(1.0).unit_positions(x)
     torch.testing.assert_close(out[:, 3], x[:, :4, :2].sum(dim=1) / 2)
     assert (out.std(dim=0) - 1).abs().max() < 0.06

@@ -12,7 +12,7 @@ from sketchknitter.diffusion.guidance.inversion import inverted
 from sketchknitter.diffusion.guidance.perceptual import Perceptual
 from sketchknitter.editing import classify as guessing
 from sketchknitter.editing import heal as healing
-from sketchknitter.editing.classify import state_of, walk_of
+from sketchknitter.editing.classify import state_of
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal, heal_all, target_of
 from sketchknitter.editing.interpolate import interpolate
@@ -202,7 +202,7 @@ def test_steering_lowers_its_own_loss(model):
     sketch = half()
     plans = [guessing.whole(model, sketch)] * 4
     target = target_of(model, plans, 0.0)
-    judge = Perceptual(walk_of(model), target, QUICKDRAW_SIZE)
+    judge = Perceptual(model.config.codec.map, target, QUICKDRAW_SIZE)
 
     def distance(weight: float) -> float:
         healed = heal_all(

@@ -11,6 +11,7 @@ import numpy as np
 
 from sketchknitter.data.batch import DRAW, END, LIFT, Batch
 from sketchknitter.errors import UserError
+from sketchknitter.representation import Representation
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -23,8 +24,8 @@ RepresentationName = Literal["offset", "leaky", "absolute"]
 class Codec:
     """How a drawing of n stroke-3 rows becomes model points, and back, exactly.
 
-    Every representation is one filter over the points p_i of the drawing,
-    ``z_0 = sqrt(1 - leak^2) p_0`` and ``z_i = p_i - leak p_(i-1)``:
+    Every representation is one filter over the points of the drawing, see
+    :mod:`sketchknitter.representation`:
 
     ========== ===== ==============================================================================
     name       leak  what it means
@@ -66,6 +67,11 @@ class Codec:
         return {"offset": 1.0, "absolute": 0.0}.get(self.representation, self.leak)
 
     @property
+    def map(self) -> Representation:
+        """Between points in px and model coordinates."""
+        return Representation(self.rho, self.scale)
+
+    @property
     def max_points(self) -> int:
         """The longest sequence of model points."""
         return self.max_rows + self.extra
@@ -73,20 +79,15 @@ class Codec:
     @property
     def extra(self) -> int:
         """Model points minus stroke-3 rows: 1 where the first point has a place of its own."""
-        return 0 if self.representation == "offset" else 1
+        return 1 - self.map.implied
 
     # -- there -----------------------------------------------------------------------------------
     def filter(self, rows: np.ndarray) -> np.ndarray:
         """z in px, (n or n + 1, 2), of stroke-3 rows (n, 3)."""
         steps = np.asarray(rows[:, :2], dtype=np.float64)
-        if self.representation == "offset":
-            return steps
         points = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, axis=0)])
         points -= (points.min(axis=0) + points.max(axis=0)) / 2
-        z = points.copy()
-        z[1:] -= self.rho * points[:-1]
-        z[0] *= (1 - self.rho**2) ** 0.5
-        return z
+        return Representation(self.rho).filter(points)
 
     def pens(self, rows: np.ndarray) -> np.ndarray:
         """Pen states (n or n + 1,) of stroke-3 rows (n, 3); the last one is ``end``."""
@@ -125,14 +126,7 @@ class Codec:
     # -- and back ----------------------------------------------------------------------------------
     def points(self, xy: np.ndarray) -> np.ndarray:
         """Points in px, (n + 1, 2), of one drawing's model coordinates (n or n + 1, 2)."""
-        z = np.asarray(xy, dtype=np.float64)[:, :2] * self.scale
-        if self.representation == "offset":
-            return np.concatenate([np.zeros((1, 2)), np.cumsum(z, axis=0)])
-        points = z.copy()
-        points[0] /= (1 - self.rho**2) ** 0.5
-        for i in range(1, len(points)):
-            points[i] += self.rho * points[i - 1]
-        return points
+        return self.map.positions(np.asarray(xy, dtype=np.float64))
 
     def decode(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sketchknitter.diffusion.schedule import Schedule
+from sketchknitter.representation import Representation
 from sketchknitter.settings import ParametrizationName
 from sketchknitter.training.objective import Loss
 
@@ -121,8 +122,8 @@ class Denoiser(nn.Module):
         length_given: True hands the mask to the backbone (the number of points is drawn beforehand
             from the data's own distribution); False shows it all N points and lets the pen's `end`
             state decide.
-        leak: for leaky offsets (see data.codec) the network also sees the noisy *positions* they
-            add up to; None shows it the state alone.
+        representation: of the coordinates; the network then also sees the noisy *positions* they
+            add up to, at unit variance. None shows it the state alone.
     """
 
     def __init__(
@@ -133,7 +134,7 @@ class Denoiser(nn.Module):
         pens: Pens,
         *,
         length_given: bool = True,
-        leak: float | None = None,
+        representation: Representation | None = None,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -141,7 +142,7 @@ class Denoiser(nn.Module):
         self.parametrization = parametrization
         self.pens = pens
         self.length_given = length_given
-        self.leak = leak
+        self.representation = representation
 
     def state(self, xy: Tensor, pen: Tensor) -> Tensor:
         """The clean state x_0 (B, N, D) of a batch's coordinates and pen classes."""
@@ -154,7 +155,9 @@ class Denoiser(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         seen = mask if self.length_given else torch.ones_like(mask)
-        x = x_t if self.leak is None else torch.cat([x_t, positions(x_t, self.leak)], dim=-1)
+        x = x_t
+        if self.representation is not None:
+            x = torch.cat([x_t, self.representation.unit_positions(x_t)], dim=-1)
         out = self.backbone(x, t, label, seen).float()
         width = x_t.shape[-1]
         return out[..., :width], out[..., width:], alpha, sigma
@@ -185,23 +188,3 @@ class Denoiser(nn.Module):
             counted = mask if self.length_given else torch.ones_like(mask)
             each = each + self.pens.loss(logits, pen, alpha) * counted
         return Loss(each.sum(dim=-1), mask.sum(dim=-1))
-
-
-def positions(x: Tensor, leak: float) -> Tensor:
-    """Positions that leaky offsets add up to, p_i = x_i + leak p_(i-1), at unit variance.
-
-    Args:
-        x: (B, N, D); the first two channels are leaky offsets.
-        leak: 0 < leak <= 1; below 1 the sum forgets, so noise in it stays bounded.
-    """
-    n = x.shape[1]
-    if leak >= 1:
-        steps = torch.arange(1, n + 1, device=x.device, dtype=x.dtype)
-        return x[..., :2].cumsum(dim=1) / steps.sqrt()[:, None]
-    lag = torch.arange(n, device=x.device)
-    lag = lag[:, None] - lag[None, :]
-    kernel = torch.where(lag >= 0, leak ** lag.clamp(min=0).to(x.dtype), x.new_zeros(()))
-    unit = (1 - leak**2) ** 0.5
-    start = torch.ones(n, device=x.device, dtype=x.dtype)
-    start[0] = 1 / unit  # row 0 holds sqrt(1 - leak^2) p_0, see data.codec
-    return unit * (kernel * start) @ x[..., :2]

@@ -13,7 +13,7 @@ from torch import Tensor
 from sketchknitter.data.outline import Outline, error_of, outline, widening
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion.guidance.deformed import drowned, drowning_level
-from sketchknitter.diffusion.guidance.known import FREE, Anchored, Known, Walk
+from sketchknitter.diffusion.guidance.known import FREE, Anchored, Known
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.timesteps import Grid
 from sketchknitter.editing.plan import Plan, rows_of
@@ -42,11 +42,6 @@ SIZE = (
 
 
 # -- plans and tasks -----------------------------------------------------------------------------
-def walk_of(model: DrawingModel) -> Walk:
-    """The model's way from state to positions."""
-    return Walk(model.config.codec.rho, model.config.codec.scale)
-
-
 def task_of(
     model: DrawingModel,
     plans: Sequence[Plan],
@@ -172,7 +167,7 @@ def pilot(
     task = task_of(model, plans, labels, streams)
     known = known_of(model, plans, [np.zeros(len(p.outline)) for p in plans])
     bits = model.denoiser.pens.channels > 0
-    anchored = Anchored(model.denoiser, walk_of(model), known, bits, miss=add)
+    anchored = Anchored(model.denoiser, model.config.codec.map, known, bits, miss=add)
     grid = Grid(np.linspace(0.95, 0.3, levels) * schedule.steps, schedule.steps)
     sampling.draw(anchored, sampling.method("ddim"), grid, task, task.normal(model.width))
     size = [2 * len(p.outline) * np.log(p.scale * p.extent / QUICKDRAW_SIZE) for p in plans]
@@ -333,8 +328,8 @@ def evidence(
     from there on, and the model's prediction is compared with that sample.
     """
     classes, schedule = len(model.classes), model.denoiser.schedule
-    walk, clean = walk_of(model), state_of(model, [plan])
-    level = max(drowning_level(walk, off, schedule), schedule.steps // 20)
+    representation, clean = model.config.codec.map, state_of(model, [plan])
+    level = max(drowning_level(representation, off, schedule), schedule.steps // 20)
     start = torch.tensor(level)
     task = task_of(
         model, [plan] * draws, [0] * draws, [stream(seed, LABEL, i) for i in range(draws)]
@@ -342,7 +337,7 @@ def evidence(
     mask = task.mask.repeat_interleave(classes, dim=0)
     label = torch.arange(classes, device=model.device).repeat(draws)
     sample = drowned(
-        clean.expand(draws, -1, -1), walk, off, start, schedule, task.normal(model.width)
+        clean.expand(draws, -1, -1), representation, off, start, schedule, task.normal(model.width)
     )
     alpha_s, sigma_s = (float(c) for c in schedule(start))
     total = torch.zeros(draws * classes, dtype=torch.float64)

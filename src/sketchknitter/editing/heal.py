@@ -21,7 +21,6 @@ from sketchknitter.editing.classify import (
     label_index,
     state_of,
     task_of,
-    walk_of,
     whole,
 )
 from sketchknitter.editing.options import (
@@ -91,7 +90,7 @@ def heal_all(
         if bad := [i for i in keep if not 0 <= i < len(sketch)]:
             raise UserError(f"no stroke {bad[0]} to keep: strokes are 0 … {len(sketch) - 1}")
     off = tolerance(strength)
-    level = drowning_level(walk_of(model), off, model.denoiser.schedule)
+    level = drowning_level(model.config.codec.map, off, model.denoiser.schedule)
     if level < 0:
         return list(sketches)
     labels = []
@@ -140,7 +139,7 @@ def _from_level(
     grid = policies.Grid(np.linspace(max(level, 4), 0, steps), schedule.steps)
     start = torch.tensor(grid.levels[0])
     noise = task.normal(model.width)
-    x = drowned(state_of(model, plans), walk_of(model), off, start, schedule, noise)
+    x = drowned(state_of(model, plans), model.config.codec.map, off, start, schedule, noise)
     return sampling.draw(wrapped, sampling.method(how.sampler, how.eta), grid, task, x, watch=watch)
 
 
@@ -155,7 +154,7 @@ def _steered(
         return anchored
     target = target_of(model, plans, off)
     side = max(QUICKDRAW_SIZE, 2 * float(target.points.abs().max()))
-    loss = Perceptual(walk_of(model), target, side, guide())
+    loss = Perceptual(model.config.codec.map, target, side, guide())
     # the anchors' own slope has passed through the network already
     return Steered(anchored, loss, how.perceptual, network=not how.lean, every=2)
 

@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.guidance.known import Anchored, Known
-from sketchknitter.editing.classify import (
-    walk_of,
-)
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Editing
@@ -85,7 +82,7 @@ def _guided(model: DrawingModel, how: Editing) -> sampling.Model:
 def _anchored(model: DrawingModel, known: Known, how: Editing) -> Anchored:
     bits = model.denoiser.pens.channels > 0
     return Anchored(
-        _guided(model, how), walk_of(model), known, bits, lean=how.lean, settled=SETTLED
+        _guided(model, how), model.config.codec.map, known, bits, lean=how.lean, settled=SETTLED
     )
 
 

@@ -9,12 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sketchknitter.diffusion.denoiser import Denoised, positions
+from sketchknitter.diffusion.denoiser import Denoised
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import Drawn, Task
 from sketchknitter.diffusion.scores import estimated_noise
 from sketchknitter.errors import UserError
 from sketchknitter.recognizers.progress import Recognizability
+from sketchknitter.representation import Representation
 
 InputName = Literal["state", "estimate", "both", "placed"]
 
@@ -34,7 +35,7 @@ def offsets(x: Tensor, rho: float) -> Tensor:
     """
     if rho >= 1:
         return x[..., :2]
-    where = positions(x, rho)
+    where = Representation(rho).unit_positions(x)
     steps = where[:, 1:] - where[:, :-1]
     return torch.cat([torch.zeros_like(where[:, :1]), steps], dim=1)
 

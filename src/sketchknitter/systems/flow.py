@@ -35,9 +35,10 @@ from torch import Tensor, nn
 
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.diffusion.denoiser import BitPens, positions
+from sketchknitter.diffusion.denoiser import BitPens
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
+from sketchknitter.representation import Representation
 from sketchknitter.settings import BackboneConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.drawing import LENGTHS, DrawingGenerator, Request, drawn_lengths
@@ -156,7 +157,7 @@ class FlowMatching(LearnedSystem):
         """A fresh network."""
         leak, width = self.codec.rho, 2 + BitPens.channels
         backbone = build_backbone(self.network, width + 2, width, classes, self.codec.max_points)
-        return FlowNetwork(backbone, lambda x: positions(x, leak))
+        return FlowNetwork(backbone, Representation(leak).unit_positions)
 
     def generator(self, stored: Stored, device: str) -> FlowGenerator:
         return FlowGenerator(self, stored, device)

@@ -6,13 +6,14 @@ from torch import Tensor
 from sketchknitter.data.codec import Codec
 from sketchknitter.diffusion.denoiser import Denoised, expand
 from sketchknitter.diffusion.guidance.inversion import slerp
-from sketchknitter.diffusion.guidance.known import FREE, Anchored, Known, Walk
+from sketchknitter.diffusion.guidance.known import FREE, Anchored, Known
 from sketchknitter.diffusion.guidance.repaint import Resampled, renoised
 from sketchknitter.diffusion.guidance.steered import Steered
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import Ddim, Task, draw
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.diffusion.timesteps import uniform
+from sketchknitter.representation import Representation
 
 LEAKS = [0.0, 0.5, 0.8, 1.0]
 
@@ -67,13 +68,13 @@ def known_at(places, points, rows: int, extra: int, spread: float = 0.0, drift: 
     return Known(xy, far, torch.full((1, rows), FREE), drift)
 
 
-# -- the walk ------------------------------------------------------------------------------------
+# -- the space ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("leak", LEAKS)
 def test_positions_are_the_codecs(leak):
     name = {0.0: "absolute", 1.0: "offset"}.get(leak, "leaky")
     codec = Codec(name, leak or 0.8, scale=37.0)
     z = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    got = Walk(codec.rho, codec.scale).positions(torch.from_numpy(z)[None])[0]
+    got = Representation(codec.rho, codec.scale).positions(torch.from_numpy(z)[None])[0]
     assert np.allclose(got.numpy(), codec.points(z), atol=1e-3)
 
 
@@ -81,14 +82,14 @@ def test_positions_are_the_codecs(leak):
 @pytest.mark.parametrize("leak", LEAKS)
 @pytest.mark.parametrize("level", [1, 100, 199])
 def test_anchored_estimates_pass_through_known_points(leak, level):
-    walk, rows = Walk(leak, 40.0), 30
+    space, rows = Representation(leak, 40.0), 30
     places = np.r_[0:7, 12:15, 29]
     points = np.random.default_rng(1).uniform(-120, 120, (len(places), 2))
-    known = known_at(places, points, rows, walk.extra)
+    known = known_at(places, points, rows, space.implied)
     torch.manual_seed(0)
     x_t = torch.randn(1, rows, 2)
-    out = ask(Anchored(Fixed(torch.randn(1, rows, 2)), walk, known, bits=False), x_t, level)
-    there = walk.positions(out.x0.double())[0, places].numpy()
+    out = ask(Anchored(Fixed(torch.randn(1, rows, 2)), space, known, bits=False), x_t, level)
+    there = space.positions(out.x0.double())[0, places].numpy()
     if leak == 1:  # offsets know no place: right up to displacement
         there = there - there[0] + points[0]
     assert np.abs(there - points).max() < 1e-3
@@ -97,23 +98,23 @@ def test_anchored_estimates_pass_through_known_points(leak, level):
 
 
 def test_correction_is_the_smallest_that_agrees():
-    walk, rows = Walk(0.5, 40.0), 12
+    space, rows = Representation(0.5, 40.0), 12
     places = np.r_[0:3, 8:10]
     points = np.random.default_rng(1).uniform(-99, 99, (5, 2))
     guess = torch.randn(1, rows, 2, generator=torch.Generator().manual_seed(3))
-    anchored = Anchored(Fixed(guess), walk, known_at(places, points, rows, 0), bits=False)
+    anchored = Anchored(Fixed(guess), space, known_at(places, points, rows, 0), bits=False)
     change = (ask(anchored, torch.randn(1, rows, 2)).x0 - guess)[0].double().numpy()
-    a = walk.matrix(rows).numpy()[places]
+    a = torch.tensor(space.matrix(rows)).numpy()[places]
     smallest = np.linalg.lstsq(a, points - a @ guess[0].double().numpy(), rcond=None)[0]
     assert np.abs(change - smallest).max() < 1e-4
 
 
 def test_estimates_that_agree_are_left_alone():
-    walk = Walk(0.8, 30.0)
+    space = Representation(0.8, 30.0)
     guess = torch.randn(1, 9, 2)
-    points = walk.positions(guess.double())[0, :5]
+    points = space.positions(guess.double())[0, :5]
     known = known_at(np.arange(5), points, 9, 0)
-    out = ask(Anchored(Fixed(guess), walk, known, bits=False), torch.randn(1, 9, 2))
+    out = ask(Anchored(Fixed(guess), space, known, bits=False), torch.randn(1, 9, 2))
     assert torch.allclose(out.x0, guess, atol=1e-4)
 
 
@@ -121,7 +122,8 @@ def test_known_pens_are_told_and_others_are_not():
     guess = torch.zeros(1, 4, 5)
     known = known_at([0], np.zeros((1, 2)), 4, 0)
     known.pens[0, 1] = 2
-    out = ask(Anchored(Fixed(guess), Walk(0.5, 1.0), known, bits=True), torch.zeros(1, 4, 5))
+    anchored = Anchored(Fixed(guess), Representation(0.5), known, bits=True)
+    out = ask(anchored, torch.zeros(1, 4, 5))
     assert out.x0[0, 1, 2:].tolist() == [-1, -1, 1]
     assert out.x0[0, 2, 2:].tolist() == [0, 0, 0]
     assert out.pen[0, 1].argmax() == 2
@@ -130,16 +132,16 @@ def test_known_pens_are_told_and_others_are_not():
 
 def test_drift_lets_the_whole_move_and_nothing_else():
     """A displaced copy costs the estimate little where displacement is free."""
-    walk, rows = Walk(0.5, 40.0), 20
+    space, rows = Representation(0.5, 40.0), 20
     guess = torch.randn(1, rows, 2, generator=torch.Generator().manual_seed(0))
-    points = walk.positions(guess.double())[0] + 30.0
+    points = space.positions(guess.double())[0] + 30.0
     places = np.arange(rows)
     change = []
     for drift in (0.0, 500.0):
         known = known_at(places, points, rows, 0, drift=drift)
-        out = ask(Anchored(Fixed(guess), walk, known, bits=False), torch.randn(1, rows, 2))
+        out = ask(Anchored(Fixed(guess), space, known, bits=False), torch.randn(1, rows, 2))
         change.append(float((out.x0 - guess).norm()))
-        there = walk.positions(out.x0.double())[0]
+        there = space.positions(out.x0.double())[0]
         assert torch.allclose(there - there[:1], points - points[:1], atol=1e-2)
     assert change[1] < 0.05 * change[0]
 
@@ -148,14 +150,14 @@ def test_drift_lets_the_whole_move_and_nothing_else():
 @pytest.mark.parametrize("level", [20, 100, 180])
 def test_soft_anchors_give_the_gaussian_posterior(level):
     """Against the information form, computed another way."""
-    walk, rows, spread = Walk(0.8, 35.0), 10, 25.0
+    space, rows, spread = Representation(0.8, 35.0), 10, 25.0
     rng = np.random.default_rng(2)
     places, points = np.arange(rows), rng.uniform(-99, 99, (rows, 2))
     guess = torch.tensor(rng.normal(size=(1, rows, 2)), dtype=torch.float32)
     known = known_at(places, points, rows, 0, spread)
-    out = ask(Anchored(Fixed(guess), walk, known, bits=False), torch.zeros(1, rows, 2), level)
+    out = ask(Anchored(Fixed(guess), space, known, bits=False), torch.zeros(1, rows, 2), level)
     r2 = float(Schedule("cosine", 200)(torch.tensor(level))[1]) ** 2
-    a = walk.matrix(rows).numpy()
+    a = torch.tensor(space.matrix(rows)).numpy()
     precision = np.eye(rows) / r2 + a.T @ a / spread**2
     mean = np.linalg.solve(precision, guess[0].numpy() / r2 + a.T @ points / spread**2)
     assert np.abs(out.x0[0].numpy() - mean).max() < 1e-4
@@ -170,7 +172,7 @@ def conditional(times: int, lean: bool = False) -> tuple[float, float]:
     many = Known(
         known.points.expand(b, -1, -1), known.spread.expand(b, -1), known.pens.expand(b, -1)
     )
-    anchored = Anchored(gaussian, Walk(0.0, 1.0), many, bits=False, lean=lean)
+    anchored = Anchored(gaussian, Representation(0.0, 1.0), many, bits=False, lean=lean)
     label, mask = torch.zeros(b, dtype=torch.int64), torch.ones(b, 2, dtype=torch.bool)
     task = Task(label, mask, SketchNoise.keyed(0, range(b)))
     method = Resampled(Ddim(), anchored, label, mask, times, interval=(0.0, 1.0))

@@ -1,15 +1,14 @@
 """A denoiser whose estimates agree with what is known of a drawing (pseudoinverse guidance).
 
-Known things are *positions*; the state holds a filtered walk of them (see ``data.codec``), a linear
-map. That makes both "this point is exactly here" and "this point is about here" one least-squares
-step on the estimate of x_0, for every representation.
+Known things are *positions*; the state holds them filtered, a linear map (see
+:mod:`sketchknitter.representation`). That makes both "this point is exactly here" and "this point
+is about here" one least-squares step on the estimate of x_0, for every representation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch import Tensor
 from sketchknitter.diffusion.denoiser import PEN_STATES, Denoised, expand
 from sketchknitter.diffusion.sampler import Model
 from sketchknitter.diffusion.schedule import Schedule
+from sketchknitter.representation import Representation
 
 FREE = -1  # a pen nobody knows
 
@@ -25,54 +25,6 @@ _LEAST_SIGNAL = 0.15  # alpha below which the slope of an estimate is noise, and
 
 
 _CERTAIN = -20.0  # log-probability of a pen state that is known not to be
-
-
-@dataclass(frozen=True)
-class Walk:
-    """The linear map from state coordinates z to positions p: p_0 = z_0 / sqrt(1 - leak²),
-    p_i = z_i + leak p_(i-1), times ``scale``.
-
-    At leak 1 the rows are offsets from an implied origin, so there is one more position than rows.
-
-    Args:
-        leak: 0 (z are positions) … 1 (z are offsets).
-        scale: px for one unit of z.
-    """
-
-    leak: float
-    scale: float
-
-    @property
-    def extra(self) -> int:
-        """Positions minus rows."""
-        return 1 if self.leak >= 1 else 0
-
-    def matrix(self, rows: int) -> Tensor:
-        """(rows + extra, rows) float64: positions = matrix @ z."""
-        return _walk_matrix(self.leak, self.scale, rows)
-
-    def filter(self, rows: int) -> Tensor:
-        """(rows, rows + extra) float64: z = filter @ positions, up to displacement at leak 1."""
-        if self.leak >= 1:
-            points = torch.eye(rows + 1, dtype=torch.float64)
-            return (points[1:] - points[:-1]) / self.scale
-        return torch.linalg.inv(self.matrix(rows))
-
-    def positions(self, z: Tensor) -> Tensor:
-        """z (B, N, >=2) -> positions (B, N + extra, 2) px, differentiable."""
-        return self.matrix(z.shape[1]).to(z) @ z[..., :2]
-
-
-@lru_cache(maxsize=64)
-def _walk_matrix(leak: float, scale: float, rows: int) -> Tensor:
-    lag = torch.arange(rows)[:, None] - torch.arange(rows)[None]
-    base = torch.tensor(leak, dtype=torch.float64)
-    out = torch.where(lag >= 0, base ** lag.clamp(min=0), 0.0)
-    if leak >= 1:
-        out = torch.cat([out.new_zeros(1, rows), out])
-    else:
-        out[:, 0] /= (1 - leak**2) ** 0.5
-    return out * scale
 
 
 @dataclass(frozen=True)
@@ -107,7 +59,7 @@ class Anchored:
 
     Args:
         model: denoiser or wrapper.
-        walk: from state to positions.
+        representation: from state to positions.
         known: as many rows as the batches it will see.
         bits: True where the state's last channels are pen bits.
         lean: let the correction pass through the network as well, x_0 + sigma² / alpha J' A' (…)
@@ -121,7 +73,7 @@ class Anchored:
     def __init__(
         self,
         model: Model,
-        walk: Walk,
+        representation: Representation,
         known: Known,
         bits: bool,
         *,
@@ -129,10 +81,10 @@ class Anchored:
         settled: float = 1.0,
         miss: Callable[[Tensor, Tensor], None] | None = None,
     ) -> None:
-        self.model, self.walk, self.known, self.bits = model, walk, known, bits
+        self.model, self.representation, self.known, self.bits = model, representation, known, bits
         self.lean, self.settled, self.miss = lean, settled, miss
         # offsets cannot tell a displaced drawing from one in place
-        self.drift = 1e3 if walk.leak >= 1 else known.drift
+        self.drift = 1e3 if representation.implied else known.drift
         self.here = torch.isfinite(known.spread)
         self.told = (known.pens != FREE)[..., None]
         self.states = torch.nn.functional.one_hot(known.pens.clamp(min=0), PEN_STATES)
@@ -176,13 +128,13 @@ class Anchored:
         """A'(r² A A' + D)⁻¹ (k - A z) in float64, (B, N, 2), for estimates z off by ``error`` (B,)
         and the known points ``here`` (B, P)."""
         known = self.known
-        a = self.walk.matrix(z.shape[1]).to(z.device)
+        a = torch.tensor(self.representation.matrix(z.shape[1]), device=z.device)
         r2 = (error.double() ** 2)[:, None, None]
         pair = here[:, :, None] & here[:, None, :]
         gram = torch.where(pair, r2 * (a @ a.T) + self.drift**2, 0.0)
         noise = torch.where(here, known.spread.double() ** 2, 1.0)
         # exact points get a hair of slack, far below a thousandth of a px, for the factorization
-        slack = 1e-9 * r2[..., 0] * self.walk.scale**2
+        slack = 1e-9 * r2[..., 0] * self.representation.scale**2
         gram = gram + torch.diag_embed(noise + slack)
         gap = torch.where(here[..., None], known.points.double() - a @ z.double(), 0.0)
         return a.T @ torch.cholesky_solve(gap, torch.linalg.cholesky(gram))

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from sketchknitter.diffusion.denoiser import Denoised
-from sketchknitter.diffusion.guidance.known import Walk
 from sketchknitter.diffusion.guidance.soft_raster import blurred, soft_raster
+from sketchknitter.representation import Representation
 
 DRAW, LIFT = 0, 1
 MARGIN = 0.06  # free paper around the drawing, as in the pictures the guide learned from
@@ -39,7 +39,7 @@ class Perceptual:
     al. 2018). Each part is relative to the target's own size, so all count alike.
 
     Args:
-        walk: from state to positions.
+        representation: from state to positions.
         target: as many drawings as the batches it will see.
         side: px of the model's frame that fill the picture.
         guide: a network whose ``trunk`` is a sequence of stages, or None.
@@ -50,7 +50,7 @@ class Perceptual:
 
     def __init__(
         self,
-        walk: Walk,
+        representation: Representation,
         target: Target,
         side: float,
         guide: nn.Module | None = None,
@@ -59,7 +59,7 @@ class Perceptual:
         width: float = 0.03,
         blurs: Sequence[int] = (0, 1, 3, 6),
     ) -> None:
-        self.walk, self.side, self.guide = walk, side, guide
+        self.representation, self.side, self.guide = representation, side, guide
         self.size, self.width = size, width
         least = target.off / side * size / 2 - 0.5
         self.blurs = tuple(r for r in blurs if r >= least) or tuple(blurs[-1:])
@@ -86,9 +86,9 @@ class Perceptual:
 
     def __call__(self, out: Denoised, t: Tensor) -> Tensor:
         """Loss of each sketch, (B,)."""
-        points = self.walk.positions(out.x0)
+        points = self.representation.positions(out.x0)
         down = torch.sigmoid(out.pen[..., DRAW] - out.pen[..., LIFT])
-        if self.walk.extra:  # the implied first point is always pen-down
+        if self.representation.implied:  # the implied first point is always pen-down
             down = torch.cat([torch.ones_like(down[:, :1]), down], dim=1)
         ink = down[:, : self.valid.shape[1]] * self.valid
         loss = points.new_zeros(len(points))

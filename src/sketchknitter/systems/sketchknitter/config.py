@@ -103,11 +103,11 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
     """A fresh denoiser with random weights."""
     diffusion, codec = config.diffusion, config.codec
     pens: Pens = BitPens() if diffusion.pens == "bits" else HeadPens(diffusion.pen_weight)
-    leak = codec.rho if diffusion.show_positions and codec.rho > 0 else None
+    shown = codec.map if diffusion.show_positions and codec.rho > 0 else None
     width = 2 + pens.channels
     backbone = build_backbone(
         config.network,
-        width + (2 if leak is not None else 0),
+        width + (2 if shown is not None else 0),
         width + pens.logits,
         len(config.classes),
         codec.max_points,
@@ -118,7 +118,7 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
         Parametrization(diffusion.parametrization),
         pens,
         length_given=diffusion.length == "given",
-        leak=leak,
+        representation=shown,
     )
 
 

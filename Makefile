@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One torch thread for each process: two on a busy core are far slower than one.
 THREADS = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint package bench pictures gallery clean
+.PHONY: demo test lint package docs bench pictures gallery clean
 
 demo: $(VENV)/.run
 	$(BIN)/sketchknitter sample -n 30 --seed 7 -o demo.png
@@ -24,6 +24,10 @@ lint: $(VENV)/.dev
 package: $(VENV)/.dev
 	$(BIN)/python -m build --no-isolation --outdir dist
 	$(THREADS) $(BIN)/python tools/check_package.py dist
+
+# the documentation site, in site/; a broken link or reference fails
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(VENV)/.run
 	$(BIN)/python -m bench

@@ -1,0 +1,101 @@
+"""The tutorials do what they say: every block of code runs, made small where it would take long."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny_model
+from sketchknitter.cli import main
+from sketchknitter.editing.model import SketchKnitter
+from sketchknitter.files import WEIGHTS
+from sketchknitter.raster import render
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+
+ROOT = Path(__file__).parents[2] / "docs"
+BLOCK = re.compile(r"^```(bash|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+QUICK = ("--steps", "2")
+
+# what is made smaller: (words of the page, what runs instead)
+SMALLER = {
+    "own-drawings": [
+        ("--warmup 50 --batch-size 16 --iterations 1000 --save-interval 250",
+         "--warmup 1 --batch-size 4 --iterations 2 --save-interval 2"),
+    ],
+    "plotter": [("-n 12 --paper", "-n 2 --paper"), ("-n 9 --paper", "-n 2 --paper")],
+    "python": [],
+}  # fmt: skip
+
+
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    text = (ROOT / f"tutorials/{page}.md").read_text()
+    for words, smaller in SMALLER[page]:
+        assert words in text, f"{page}.md no longer says {words!r}"
+        text = text.replace(words, smaller)
+    yield from BLOCK.findall(text)
+
+
+def run(page: str) -> dict[str, object]:
+    """All blocks of a page in order; the names that its Python leaves."""
+    names: dict[str, object] = {}
+    for language, code in blocks(page):
+        if language == "python":
+            exec(compile(code, f"{page}.md", "exec"), names)
+            continue
+        for line in code.strip().splitlines():
+            words = shlex.split(line, comments=True)
+            assert words[0] == "sketchknitter"
+            drawing = words[1] in ("sample", "complete", "vary")
+            main([*words[1:], *(QUICK if drawing else ())])
+    return names
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with half a drawing, and small weights where the shipped ones are asked for."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tiny_model, "CLASSES", ("cat", "pig", "cup"))
+    small, load = tiny_model.tiny().checkpoint, Checkpoint.load
+    monkeypatch.setattr(
+        Checkpoint, "load", lambda path: small if Path(path).parent == WEIGHTS else load(path)
+    )
+    tiny_model.half().with_label("cat").save("half.svg")
+    return tmp_path
+
+
+def test_own_drawings(place: Path) -> None:
+    pytest.importorskip("skimage")
+    (place / "drawings").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(30):
+        drawing = Sketch([rng.normal(0, 12, (8, 2)).cumsum(axis=0) for _ in range(3)])
+        drawing.save(place / f"drawings/{i}.svg")
+    Image.fromarray(render(drawing, 300, 0.014)).save("photo.png")
+    run("own-drawings")
+    assert len(Sketch.open("drawings/traced.svg")) > 1
+    model = SketchKnitter.from_pretrained("runs/mine")
+    assert model.classes == ("my cat",)
+    assert Path("cats.svg").exists()
+    assert Path("finished.svg").exists()
+
+
+def test_plotter(place: Path) -> None:
+    run("plotter")
+    sheets = {"a5": "148mm", "page": "297mm", "pens": "210mm", "endings": "148mm"}
+    for name, width in {**sheets, "variations": "200mm", "half-a5": "210mm"}.items():
+        assert f'width="{width}"' in Path(f"{name}.svg").read_text()
+
+
+def test_python(place: Path) -> None:
+    names = run("python")
+    assert len(names["endings"]) == 4
+    assert len(names["path"]) == 5
+    assert Path("endings.png").exists()
+    assert Path("path.gif").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter, defaultdict
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sketchknitter.cli import shim
+from sketchknitter.cli import shares, shim
 from sketchknitter.cli.paper import Paper
 from sketchknitter.cli.process import pick_device
 from sketchknitter.errors import UserError
@@ -35,6 +36,7 @@ examples:
   sketchknitter sample cat -n 9 --denoising -o denoising.gif
   sketchknitter sample cat -n 9 --paper A5 --margin 10 -o plot.svg
   sketchknitter sample airplane -n 5000 --steps 30 --timesteps quadratic -o airplanes.ndjson
+  torchrun --nproc-per-node 2 -m sketchknitter sample -n 5000 -o many.npz
   sketchknitter sample --model-path runs/mine --sampler ddim --eta 1 -o mine.npz
 
 The original scripts' options work in their own spelling: docs/options.md.
@@ -109,23 +111,30 @@ def run(argv: list[str]) -> None:
     options = parse(argv)
     what = options.what
     _check(options)
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    if workers > 1 and (what.denoising or what.verbose):
+        raise UserError("--denoising and --verbose watch one process; leave torchrun out")
     import torch
 
     from sketchknitter.editing.model import SketchKnitter
 
     if what.threads:
         torch.set_num_threads(what.threads)
-    model = SketchKnitter.from_pretrained(what.model_path or None, pick_device(what.device))
+    model = SketchKnitter.from_pretrained(
+        what.model_path or None, pick_device(what.device, workers)
+    )
     if options.how.steps == ALL:
         every = model.config.diffusion.diffusion_steps
         options = replace(options, how=replace(options.how, steps=every))
     start = time.perf_counter()
     watch = Watch(model, options)
-    sketches = _drawn(model, options, watch)
-    if what.denoising:
-        watch.write_film(list(sketches), what.output)
+    if workers > 1 or shares.begun(what.output):
+        if not _drawn_by_many(model, options):
+            return
+    elif what.denoising:
+        watch.write_film(list(_drawn(model, options, watch)), what.output)
     else:
-        _write(sketches, options)
+        _write(_drawn(model, options, watch), options)
     spent = time.perf_counter() - start
     watch.tell()
     kinds = min(what.num_samples, len(model.classes))
@@ -155,13 +164,55 @@ def _check(options: Sample) -> None:
         raise UserError("--eta is the noise of DDIM; add --sampler ddim")
 
 
-def _drawn(model: SketchKnitter, options: Sample, watch: Watch) -> Iterator[Sketch]:
-    """The sketches as a stream, behind a progress bar."""
+def _drawn_by_many(model: SketchKnitter, options: Sample) -> bool:
+    """Draw this process's shares and, in the first process, write the file; whether this is it."""
+    from sketchknitter.systems.sketchknitter.model import window_of
+
+    what = options.what
+    window = window_of(what.batch_size)
+    drawn = {
+        "n": what.num_samples,
+        "label": what.label,
+        "seed": what.seed,
+        "batch_size": what.batch_size,
+        "settings": vars(options.how),
+        "model": [model.config.to_dict(), model.checkpoint.notes],
+    }
+    all_of_it = shares.Shares(
+        Path(what.output),
+        shares.fingerprint(drawn, model.denoiser.state_dict()),
+        -(-what.num_samples // window),
+    )
+    with shares.processes() as (rank, world):
+
+        def draw(k: int) -> Iterator[Sketch]:
+            end = min(what.num_samples, (k + 1) * window)
+            return _drawn(model, options, None, k * window, end, shown=rank == 0)
+
+        all_of_it.draw(draw, rank, world)
+        if rank == 0:
+            _write(all_of_it.sketches(), options)
+            all_of_it.sweep()
+    return rank == 0
+
+
+def _drawn(
+    model: SketchKnitter,
+    options: Sample,
+    watch: Watch | None,
+    first: int = 0,
+    end: int | None = None,
+    shown: bool = True,
+) -> Iterator[Sketch]:
+    """The sketches as a stream, behind a progress bar: all, or those of numbers first … end - 1."""
     from tqdm import tqdm
 
     what = options.what
+    end = what.num_samples if end is None else end
     bar = tqdm(
-        total=what.num_samples,
+        total=end,
+        initial=first,
+        disable=not shown,
         unit="sketch",
         dynamic_ncols=True,
         mininterval=0.2 if sys.stderr.isatty() else 30,
@@ -175,12 +226,13 @@ def _drawn(model: SketchKnitter, options: Sample, watch: Watch) -> Iterator[Sket
     with bar:
         yield from model.stream(
             what.label,
-            what.num_samples,
+            end,
             seed=what.seed,
             batch_size=what.batch_size,
             settings=options.how,
             progress=report,
             watch=watch if what.verbose or what.denoising else None,
+            first=first,
         )
 
 

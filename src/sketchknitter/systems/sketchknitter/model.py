@@ -171,10 +171,13 @@ class DrawingModel:
         settings: Settings | None = None,
         progress: Callable[[Progress], None] | None = None,
         watch: Callable[[np.ndarray, sampling.Frame], None] | None = None,
+        first: int = 0,
     ) -> Iterator[Sketch]:
         """:meth:`sample`, one sketch after another: memory stays flat for any ``n``.
 
         Args:
+            first: start with the sketch of this number; a multiple of :func:`window_of` the batch
+                size gives bit by bit what a stream from 0 would come to.
             watch: called for each evaluation with the sketch numbers of the batch and the frame.
         """
         if n < 1:
@@ -186,9 +189,9 @@ class DrawingModel:
         timesteps = self.policy(settings)
         model = self._wrapped(settings)
         fixed = None if label is None else class_index(self.classes, label)
-        window = batch_size * max(1, 256 // batch_size)
-        for first in range(0, n, window):
-            numbers = np.arange(first, min(n, first + window))
+        window = window_of(batch_size)
+        for start in range(first, n, window):
+            numbers = np.arange(start, min(n, start + window))
             labels = np.array(
                 [fixed if fixed is not None else self._class(seed, int(i)) for i in numbers]
             )
@@ -208,12 +211,12 @@ class DrawingModel:
                     SketchNoise([streams[i] for i in part]),
                 )
                 report = _Report(
-                    numbers[part], first + len(drawn), n, timesteps.steps, progress, watch
+                    numbers[part], start + len(drawn), n, timesteps.steps, progress, watch
                 )
                 sketches = self._draw(model, method, timesteps, task, settings, report)
                 drawn.update(zip((int(i) for i in part), sketches, strict=True))
             if progress is not None:
-                progress(Progress(first + len(numbers), 1.0, n))
+                progress(Progress(start + len(numbers), 1.0, n))
             for i in range(len(numbers)):
                 yield drawn[i]
 
@@ -314,6 +317,11 @@ class DrawingModel:
         if not k:  # trained without labels: everything is "no label"
             return 0
         return int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
+
+
+def window_of(batch_size: int) -> int:
+    """How many sketches, in order of number, are sorted into batches of ``batch_size`` at once."""
+    return batch_size * max(1, 256 // batch_size)
 
 
 def _alike(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,111 @@
+"""Drawing under torchrun: the drawings of one process, and no share drawn twice."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sketchknitter import io
+from sketchknitter.cli import main
+from sketchknitter.cli.shares import Shares, fingerprint
+from sketchknitter.errors import UserError
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.model import DrawingModel
+from tiny_model import tiny
+
+N = 600  # three windows of 256
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    tiny().save_pretrained(folder)
+    return folder
+
+
+def words(model: Path, out: Path) -> list[str]:
+    return ["sample", "-n", str(N), "--steps", "2", "--model-path", str(model), "--device", "cpu",
+            "-o", str(out)]  # fmt: skip
+
+
+def drawings(path: Path) -> list[Sketch]:
+    return list(io.read(path))
+
+
+def torchrun(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.run(
+        [*run, "-m", "sketchknitter", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_two_processes_draw_what_one_draws(model: Path, tmp_path: Path) -> None:
+    main(words(model, tmp_path / "one.npz"))
+    done = torchrun(words(model, tmp_path / "two.npz"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("two.npz: 600 sketches") == 1
+    assert drawings(tmp_path / "two.npz") == drawings(tmp_path / "one.npz")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.npz", "two.npz"]
+
+
+def test_finished_shares_survive(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main(words(model, tmp_path / "whole.npz"))
+    out, asked = tmp_path / "lost.npz", []
+    stream = DrawingModel.stream
+
+    def watched(self: DrawingModel, *args: object, first: int = 0, **options: object) -> object:
+        asked.append(first)
+        if first == 256 and len(asked) == 2:
+            raise KeyboardInterrupt  # the process is lost in its second share
+        return stream(self, *args, first=first, **options)
+
+    monkeypatch.setattr(DrawingModel, "stream", watched)
+    (tmp_path / ".lost.npz.shares").mkdir()
+    with pytest.raises(SystemExit):
+        main(words(model, out))
+    assert not out.exists()
+    assert len(list((tmp_path / ".lost.npz.shares").iterdir())) == 1
+    main(words(model, out))
+    assert asked == [0, 256, 256, 512]
+    assert drawings(out) == drawings(tmp_path / "whole.npz")
+    assert not (tmp_path / ".lost.npz.shares").exists()
+
+
+def test_shares_keep_every_digit(tmp_path: Path) -> None:
+    odd = [Sketch([[(1 / 3, 2e-9)], [(0, 1), (np.pi, 5)]], "é"), Sketch([]), Sketch([[(7, 7)]])]
+    shares = Shares(tmp_path / "a.svg", "0f", 2)
+
+    def draw(k: int) -> Iterator[Sketch]:
+        yield from odd[2 * k : 2 * k + 2]
+
+    shares.draw(draw, 0, 1)
+    assert list(shares.sketches()) == odd
+    shares.path(1).write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(UserError, match="a damaged share"):
+        list(shares.sketches())
+
+
+def test_other_drawings_have_other_shares() -> None:
+    weights = tiny().denoiser.state_dict()
+    one = fingerprint({"seed": 0}, weights)
+    assert one == fingerprint({"seed": 0}, weights)
+    assert one != fingerprint({"seed": 1}, weights)
+    weights = {name: value + 1e-6 for name, value in weights.items()}
+    assert one != fingerprint({"seed": 0}, weights)
+
+
+def test_what_one_process_must_do(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        main(["sample", "--verbose"])

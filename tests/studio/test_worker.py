@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
+from http.client import HTTPConnection
 from typing import Any
 
 import pytest
 import torch
+import uvicorn
 from studio_talk import WAVE, events
 
 from sketchknitter.errors import UserError
 from sketchknitter.sketch import Sketch
 from sketchknitter.studio import messages, worker
+from sketchknitter.studio.app import create_app
+from sketchknitter.studio.server import bound
 from sketchknitter.studio.worker import Busy, Job, Worker
 
 
@@ -88,6 +94,45 @@ def test_who_goes_away_frees_the_core_before_the_next_evaluation() -> None:
         assert paced.evaluations == paced.hold_at + done[1]["evaluations"] == paced.hold_at + 4
 
     run(lambda: paced, work)
+
+
+def test_a_closed_connection_frees_the_core() -> None:
+    paced = Paced()
+    studio = Worker(lambda: paced)  # type: ignore[arg-type, return-value]
+    sock = bound("127.0.0.1", 0)
+    config = uvicorn.Config(create_app(studio), log_level="error", lifespan="on")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([sock],))
+    thread.start()
+    try:
+        until(lambda: studio.ready and server.started)
+        paced.hold_at = paced.evaluations + 3
+        connection = HTTPConnection("127.0.0.1", sock.getsockname()[1], timeout=10)
+        body = json.dumps({"strokes": WAVE, "n": 12})
+        connection.request("POST", "/api/v1/complete", body)
+        answer = connection.getresponse()
+        assert answer.readline().startswith(b"event: queued")
+        assert paced.held.wait(10)
+        answer.close()
+        connection.close()
+        until(lambda: studio._current is not None and studio._current.reason == "gone")
+        paced.go.set()
+        until(lambda: studio.waiting == 0)
+        assert paced.evaluations == paced.hold_at
+    finally:
+        paced.go.set()
+        server.should_exit = True
+        thread.join(10)
+        sock.close()
+
+
+def until(what: Callable[[], bool]) -> None:
+    """Wait for something, 10 s at most."""
+    for _ in range(1000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen within 10 s")
 
 
 def test_a_newer_request_of_the_same_client_takes_the_place_of_the_older() -> None:

@@ -136,6 +136,7 @@ server.addEventListener("state", ({ detail: { state, before, fault } }) => {
 $("paper").addEventListener("told", ({ detail }) => {
   if (server.state === "ready") status(detail);
 });
+answers.addEventListener("change", () => ($("hint").hidden = !drawing.empty || Boolean(answers.verb)));
 answers.addEventListener("change", () => !answers.verb && server.state === "ready" && status(""));
 answers.addEventListener("asking", () => server.state === "ready" && status("drawing …", "busy"));
 answers.addEventListener("end", ({ detail }) => detail !== "done" && server.state === "ready" && status(""));

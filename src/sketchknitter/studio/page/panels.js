@@ -149,9 +149,11 @@ export class Panels {
   #finish() {
     const { choices } = this.store;
     $("live").checked = choices.live;
+    $("finish-now").hidden = choices.live;
     $("turns").checked = choices.turns;
     $("live").onchange = () => {
       this.store.choose("live", $("live").checked);
+      $("finish-now").hidden = $("live").checked;
       if ($("live").checked) this.#soon();
       else this.answers.clear();
     };
@@ -183,11 +185,11 @@ export class Panels {
     $("guesses").replaceChildren(
       ...classes.map(({ label, p }) => {
         const bar = el("span", { className: "level" });
-        bar.style.width = `${Math.max(2, 100 * p)}%`;
+        bar.style.width = `${100 * p}%`;
         const one = el(
           "button",
           { type: "button", className: "guess", title: `Finish it as ${label}`, "aria-pressed": String(chosen === label) },
-          bar, el("span", {}, label), el("span", { className: "p" }, p >= 0.995 ? "> 99 %" : percent(p)),
+          bar, el("span", {}, label), el("span", { className: "p" }, p >= 0.995 ? "> 99 %" : p < 0.005 ? "< 1 %" : percent(p)),
         );
         one.onclick = () => {
           $("class").value = $("class").value === label ? "guess" : label;
@@ -341,7 +343,7 @@ export class Panels {
       : verb === "complete" ? "Take it" : "Use it";
     $("from-here").hidden = picked.length !== 1;
     $("film").disabled = !one?.frames.length;
-    if (!verb) $("taken-for").hidden = true;
+    if (verb !== "complete") $("taken-for").hidden = true;
     this.#tell();
   }
 

@@ -5,6 +5,7 @@ import { bounds, distance, length } from "./geometry.js";
 export const SIDE = 1000; // px of the paper that are always in view, both ways
 const WIDTH = 6; // of lines, px of the paper
 const SPEED = 1500; // px of the paper a second, at which ghosts are drawn
+const LONGEST = 1.3; // seconds that a ghost takes at most
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** The line through points, up to a share of its ink. */
@@ -67,7 +68,7 @@ export class Paper {
   constructor(canvas, drawing) {
     this.canvas = canvas;
     this.drawing = drawing;
-    this.pen = canvas.getContext("2d", { desynchronized: true });
+    this.pen = canvas.getContext("2d");
     this.view = { scale: 1, x: 0, y: 0 };
     new ResizeObserver(() => this.fit()).observe(canvas);
     drawing.addEventListener("look", () => this.draw());
@@ -154,11 +155,13 @@ export class Paper {
   /** The ghost, stroke after stroke. */
   #haunt(now, color) {
     const { pen, ghost } = this;
-    let left = calm.matches || ghost.still ? Infinity : ((now - ghost.since) / 1000) * SPEED;
+    const ink = ghost.strokes.reduce((sum, points) => sum + Math.max(length(points), 40), 0);
+    const speed = Math.max(SPEED, ink / LONGEST);
+    let left = calm.matches || ghost.still ? Infinity : ((now - ghost.since) / 1000) * speed;
     ghost.strokes.forEach((points, i) => {
-      const ink = Math.max(length(points), 40);
-      const share = Math.max(0, Math.min(1, left / ink));
-      left -= ink;
+      const own = Math.max(length(points), 40);
+      const share = Math.max(0, Math.min(1, left / own));
+      left -= own;
       if (!share) return;
       const picked = ghost.picked.has(i);
       pen.strokeStyle = color(ghost.color);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,14 @@ def test_rows_are_positions_at_radius_ten_and_come_back() -> None:
     np.testing.assert_allclose(rows[:, :2] * unit, points)
     assert rows[:, 2].tolist() == [0, 1, 0, 0, 1]
     np.testing.assert_allclose(chirodiff.to_stroke3(rows, unit), STROKE3, atol=1e-12)
+
+
+def test_the_radius_is_free() -> None:
+    rows, unit = chirodiff.to_rows(STROKE3, radius=3.0)
+    assert np.hypot(*rows[:, :2].T).max() == pytest.approx(3)
+    np.testing.assert_allclose(chirodiff.to_stroke3(rows, unit), STROKE3, atol=1e-12)
+    system = chirodiff.ChiroDiff()
+    assert (system.reach, dataclasses.replace(system, size="published").reach) == (3.0, 10.0)
 
 
 def test_the_pen_is_cut_at_eight_tenths() -> None:

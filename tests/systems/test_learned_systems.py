@@ -222,6 +222,7 @@ def test_settings_out_of_range_are_refused(
         (DiffHW, {"size": "tiny"}),
         (SketchODE, {"encoder": "gru"}),
         (ChiroDiff, {"spacing": 2.0}),
+        (ChiroDiff, {"radius": 0.0}),
         (ChiroDiff, {"representation": "angles"}),
         (FlowMatching, {"size": "huge"}),
     ],

@@ -14,7 +14,7 @@ import numpy as np
 
 from sketchknitter import Sketch, SketchKnitter, raster
 from sketchknitter.data.prepare import open_data
-from sketchknitter.experiments.condition import cut, deformed, masked
+from sketchknitter.experiments.damage import cut, deformed, masked
 from sketchknitter.io import write
 
 PICTURES = Path(__file__).parent / "pictures"

@@ -16,21 +16,25 @@ CLASSES = ("arc", "box", "cup")
 
 
 def tiny(
-    representation: str = "leaky", leak: float = 0.5, pens: str = "bits", length: str = "given"
+    representation: str = "leaky",
+    leak: float = 0.5,
+    pens: str = "bits",
+    length: str = "given",
+    classes: tuple[str, ...] = CLASSES,
 ) -> SketchKnitter:
     """A model of random weights whose estimates are neither zero nor wild."""
     config = ModelConfig(
         network=BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=()),
         diffusion=DiffusionConfig(pens=pens, length=length),
         codec=Codec(representation, leak or 0.8, scale=40.0),
-        classes=CLASSES,
+        classes=classes,
     )
     torch.manual_seed(0)
     denoiser = build_denoiser(config)
     with torch.no_grad():
         for p in denoiser.parameters():
             p.add_(0.05 * torch.randn_like(p))
-    lengths = torch.zeros(len(CLASSES) + 1, config.codec.max_points + 1, dtype=torch.int32)
+    lengths = torch.zeros(len(classes) + 1, config.codec.max_points + 1, dtype=torch.int32)
     lengths[:, 12:40] = 5
     return SketchKnitter(Checkpoint(config, denoiser.state_dict(), lengths))
 

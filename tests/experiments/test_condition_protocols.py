@@ -1,38 +1,30 @@
+"""Damage, and the protocols that heal and complete it."""
+
+from pathlib import Path
+
 import numpy as np
 import pytest
-import torch
 
-from sketchknitter.data.dataset import Split
+from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.editing import classify as guessing
 from sketchknitter.editing import heal as healing
 from sketchknitter.errors import UserError
-from sketchknitter.experiments.condition import (
-    Experiment,
-    Protocol,
-    Row,
-    cut,
-    deformed,
-    masked,
-    verdicts,
-)
+from sketchknitter.experiments.conditional import Protocol, verdicts
+from sketchknitter.experiments.damage import cut, damaged, deformed, masked
+from sketchknitter.experiments.declare import Row
+from sketchknitter.experiments.report import write_all
+from sketchknitter.experiments.results import Measured, run_table
+from sketchknitter.experiments.steps import Context
 from sketchknitter.metrics.judge.network import Judge
 from sketchknitter.metrics.retrieval import retrieve
-from sketchknitter.reports.document import Table, to_html, to_markdown
 from sketchknitter.sketch import Sketch
-from tiny_model import CLASSES, half, tiny
+from tiny_model import half, tiny
 
 
 @pytest.fixture(autouse=True)
 def no_guide(monkeypatch):
     monkeypatch.setattr(guessing, "guide", lambda: None)
     monkeypatch.setattr(healing, "guide", lambda: None)
-
-
-def split_of(sketches: list[Sketch]) -> Split:
-    rows = [np.asarray(s.to_stroke3(), dtype=np.float32) for s in sketches]
-    ends = np.cumsum([len(r) for r in rows])
-    labels = np.array([CLASSES.index(s.label or "") for s in sketches], dtype=np.int16)
-    return Split("test", np.concatenate(rows), ends - [len(r) for r in rows], ends, labels, CLASSES)
 
 
 def test_deformation_is_relative_and_unlabeled():
@@ -55,6 +47,14 @@ def test_masking_takes_patches_and_cutting_the_end():
     assert np.array_equal(begun.points, sketch.points[: begun.num_points])
 
 
+def test_damage_leaves_something_and_depends_on_the_seed_alone():
+    sketches = [half(5.0).with_label("cup"), Sketch([[(0, 0), (1, 1)]], "cup")]
+    again, other = (damaged(sketches, "masked 30", seed) for seed in (0, 1))
+    assert damaged(sketches, "masked 30", 0) == again != other
+    assert [s.label for s in again] == [None, None]
+    assert damaged(sketches, "cut 90", 0)[1] == sketches[1].with_label(None)
+
+
 def test_retrieval_by_hand():
     gallery = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
     labels = ["a", "a", "b", "b"]
@@ -66,41 +66,54 @@ def test_retrieval_by_hand():
     assert (wrong.first, wrong.ten) == (0, 1)
 
 
-def test_the_report_has_every_row_of_every_protocol():
-    rng = np.random.default_rng(0)
-    drawings = [deformed(half(), 0.03, rng).with_label(CLASSES[i % 3]) for i in range(12)]
-    torch.manual_seed(0)
-    judge = Judge(CLASSES).eval()
-    protocol = Protocol(
-        (10,), (30,), (50,), per_class=1, seeds=2, settings={"steps": 4, "perceptual": 0.0}
-    )
-    said: list[str] = []
-    report = Experiment(tiny(), split_of(drawings), judge, protocol, said.append).report()
-    grids = [b for b in report.blocks if isinstance(b, Table)]
-    assert [row[0] for row in grids[0].rows] == [
-        "clean",
-        "deformed",
-        "noised and denoised",
-        "healed",
-        "class only",
-    ]
-    assert [row[0] for row in grids[1].rows] == ["masked", "completed"]
-    assert [row[0] for row in grids[2].rows] == ["cut", "completed"]
-    assert "endings apart, % of longer side" in grids[2].head
-    assert len(said) == 2 * (5 + 1 + 1)
-    text = to_markdown(report)
+def test_protocols_are_a_table_like_any_other(prepared: PreparedSet, tmp_path: Path) -> None:
+    model = tiny(classes=("apple", "crab"))
+    model.checkpoint.save(tmp_path / "m.safetensors")
+    settings = (("steps", 3), ("perceptual", 0.0))
+    protocol = Protocol((10,), (30,), (50,), 1, 2, str(tmp_path / "m.safetensors"), settings)
+    table = protocol.table(prepared.classes)
+    context = Context(prepared, Judge(("apple", "crab")).eval())
+    results = run_table(table, context, tmp_path / "out")
+    assert not results.omitted
+    names = {group: [r.row.name for r in rows] for group, rows in results.groups.items()}
+    assert names == {
+        "Rectification, deformation 10 %": [
+            *("clean", "deformed", "noised and denoised", "healed", "class only"),
+        ],
+        "Completion, masked 30 %": ["masked", "completed"],
+        "Completion, cut 50 %": ["cut", "completed"],
+    }
+    at = {r.row.name: r.figures["all"] for rows in results.groups.values() for r in rows}
+    assert at["clean"]["chamfer"] == [0.0, 0.0]
+    assert len(at["healed"]["top1"]) == 2
+    assert at["deformed"]["chamfer"][0] > 1
+    assert "apart" in at["completed"]
+    assert "apart" not in at["cut"]
+    text = next(iter(write_all(results, tmp_path / "out"))).read_text()
     assert "Published" in text
     assert " ± " in text
-    assert "<svg" in to_html(report)
+    assert "endings apart" in text
+    cached = sorted(p.stat().st_mtime_ns for p in tmp_path.glob("out/cache/*/done.json"))
+    run_table(table, context, tmp_path / "out")
+    assert cached == sorted(p.stat().st_mtime_ns for p in tmp_path.glob("out/cache/*/done.json"))
 
 
 def test_verdicts_say_missed_when_missed():
     figures = {"top1": [0.5], "retrieval1": [0.4], "chamfer": [3.0]}
     better = {"top1": [0.45], "retrieval1": [0.6], "chamfer": [2.0]}
-    rows = [Row("clean", figures), Row("deformed", figures), Row("noised and denoised", better)]
-    said = list(verdicts([*rows, Row("healed", better)]))
+    rows = [
+        measured("clean", figures),
+        measured("deformed", figures),
+        measured("noised and denoised", better),
+        measured("healed", better),
+    ]
+    said = list(verdicts(rows))
     assert said[0].startswith("healed drawings are recognized 90%")
     assert sum("NOT better" in s for s in said) == 2
+
+
+def measured(name: str, figures: dict[str, list[float]]) -> Measured:
+    return Measured(Row(name, "real", damage="deformed 10"), {"all": figures}, {"all": 9})
 
 
 def test_wrong_counts_and_strange_classes_are_refused():
@@ -109,6 +122,4 @@ def test_wrong_counts_and_strange_classes_are_refused():
     with pytest.raises(UserError, match="counts"):
         Protocol(seeds=0)
     with pytest.raises(UserError, match="no class"):
-        Experiment(
-            tiny(), split_of([half().with_label("cup")]), Judge(("zebra",)).eval(), Protocol()
-        )
+        Protocol().table(())

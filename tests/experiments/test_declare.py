@@ -9,7 +9,7 @@ import pytest
 
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.declare import open_table, presets, read_table
-from sketchknitter.experiments.kinds import kind
+from sketchknitter.systems.registry import make
 
 
 def test_every_preset_is_in_order() -> None:
@@ -17,10 +17,7 @@ def test_every_preset_is_in_order() -> None:
     for name in presets():
         table = open_table(name)
         for model in table.models.values():
-            kind(model.kind).check(model.options, model.name)
-        for row in table.rows:
-            if row.model != "real":
-                assert kind(table.models[row.model].kind).drawing_work(row.settings) > 0
+            make(model.kind, model.options, model.name)
 
 
 def test_quick_has_the_rows_that_were_asked_for() -> None:
@@ -82,6 +79,11 @@ def test_cross_multiplies(minimal: dict[str, Any]) -> None:
         (lambda c: c["rows"][0].update(sead=1), "unknown name 'sead'"),
         (lambda c: c["rows"][0].update(model="big"), "no model 'big'; one of: tiny"),
         (lambda c: c["rows"][0].update(finish="polish"), "finish is one of"),
+        (lambda c: c["rows"][0].update(damage="burnt 10"), "deformed, masked, cut"),
+        (lambda c: c["rows"][0].update(damage="cut 10"), "damage and a task"),
+        (lambda c: c["rows"][0].update(task="heal"), "damage and a task"),
+        (lambda c: c["rows"][0].update(task="dance"), "task is one of"),
+        (lambda c: c["rows"][0].update(model="clean"), "no model 'clean'"),
         (lambda c: c["rows"][0].pop("name"), "name is missing"),
         (lambda c: c.update(rows=[]), "declares no rows"),
         (lambda c: c["measure"].update(seeds="three"), "a whole number is expected"),
@@ -110,9 +112,9 @@ def test_bad_options_are_found_before_the_work() -> None:
         ({"shuffle": "all"}, "no shuffle 'all'"),
     ):
         with pytest.raises(UserError, match=message):
-            kind("sketchknitter").check(options, "models.x")
-    with pytest.raises(UserError, match="no kind of model 'magic'"):
-        kind("magic")
+            make("sketchknitter", options, "models.x")
+    with pytest.raises(UserError, match="no system 'magic'"):
+        make("magic", {})
 
 
 def test_no_such_file(tmp_path: Path) -> None:

@@ -17,9 +17,12 @@ from sketchknitter.diffusion.sampler import Ddim
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import Cache, digest
 from sketchknitter.experiments.declare import Table, read_table
-from sketchknitter.experiments.runner import Runner
+from sketchknitter.experiments.plan import Plan
+from sketchknitter.experiments.probe import Probe
+from sketchknitter.experiments.steps import Context
 from sketchknitter.metrics import fid
 from sketchknitter.metrics.judge.network import Judge, load_judge
+from sketchknitter.systems.sketchknitter import recognizability
 
 
 @pytest.fixture(scope="module")
@@ -32,15 +35,15 @@ def keys(prepared: PreparedSet, judge: Judge, tmp_path: Path) -> Callable[..., l
     """Digests of the model, of its first drawings, of their measurement and of the floor's."""
 
     def make(table: Table, data: PreparedSet = prepared, network: Any = judge) -> list[str]:
-        runner = Runner(table, data, tmp_path, network)
-        row = table.rows[0]
-        count = table.drawings(row)
-        return [
-            runner.parts.training(row.model).digest,
-            runner.parts.drawing(row, 0)[0].digest,
-            runner.parts.measurement(row, 0, count).digest,
-            runner.parts.measurement(None, 0, count).digest,
+        plan = Plan(table, Context(data, network), tmp_path, Probe(table.models))
+        row = plan.rows[0]
+        steps = [
+            plan.training(row.model),
+            plan.drawing(row, 0)[0],
+            plan.measurement(row, 0),
+            plan.measurement(None, 0, row.drawings),
         ]
+        return [step.part.digest for step in steps]
 
     return make
 
@@ -132,6 +135,31 @@ def test_code_that_computes_something_else_counts(
         assert changed(base, keys(table)) == ["figures", "floor"]
 
 
+STAGE = {"drawings": 16, "trajectories": 8, "levels": 4, "updates": 2, "stage_batch": 8}
+
+
+def test_a_recipe_of_the_recognizability_stage_counts(
+    keys: Callable[..., list[str]],
+    other: Callable[..., Table],
+    minimal: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scored = {"kind": "recognizability", "of": "tiny", **STAGE, "hidden": 8}
+
+    def table(best_of: int = 1, **more: Any) -> Table:
+        models = {"tiny": minimal["models"]["tiny"], "scored": scored | more}
+        settings = {"steps": 3, "guidance": 1.0, "timesteps": "shortcut-static"}
+        settings["best_of"] = best_of
+        return other(models=models, rows__0__model="scored", rows__0__settings=settings)
+
+    base = keys(table())
+    assert changed(base, keys(table(updates=3))) == ALL
+    assert changed(base, keys(table(warp_weight=0.25))) == ALL
+    assert changed(base, keys(table(best_of=2))) == ALL[1:]  # needs the stage, even in the probe
+    monkeypatch.setattr(recognizability, "turned", lambda points, rng: points)
+    assert changed(base, keys(table())) == ALL
+
+
 def test_drawings_must_be_shared_evenly(
     prepared: PreparedSet, judge: Judge, other: Callable[..., Table], tmp_path: Path
 ) -> None:
@@ -141,7 +169,7 @@ def test_drawings_must_be_shared_evenly(
         (other(measure__drawings=400), "are needed, there are 12"),
     ):
         with pytest.raises(UserError, match=message):
-            Runner(table, prepared, tmp_path, judge)
+            Plan(table, Context(prepared, judge), tmp_path).check()
 
 
 def test_parts(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ import pytest
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.experiments.declare import open_table, read_table
 from sketchknitter.experiments.report import write_all
-from sketchknitter.experiments.results import Results
-from sketchknitter.experiments.runner import Runner, Silent
+from sketchknitter.experiments.results import Results, run_table
+from sketchknitter.experiments.runner import Silent
+from sketchknitter.experiments.steps import Context
 from sketchknitter.metrics.judge.network import load_judge
 from sketchknitter.reports.document import number
 
@@ -39,9 +40,10 @@ class Notes(Silent):
         self.done += work
 
 
-def go(data: PreparedSet, folder: Path) -> tuple[Results, Notes]:
+def go(data: PreparedSet, folder: Path, jobs: int = 1) -> tuple[Results, Notes]:
     notes = Notes()
-    results = Runner(open_table("sliver"), data, folder, load_judge(), notes).run()
+    context = Context(data, load_judge())
+    results = run_table(open_table("sliver"), context, folder, notes, jobs)
     write_all(results, folder)
     return results, notes
 
@@ -81,7 +83,7 @@ def test_killed_midway_it_goes_on_and_says_the_same(
     assert len(done) == 1
     stamp = done[0].stat().st_mtime_ns
     assert not (tmp_path / "results.csv").exists()
-    _, notes = go(prepared, tmp_path)
+    _, notes = go(prepared, tmp_path, jobs=2)  # goes on in two processes
     assert done[0].stat().st_mtime_ns == stamp
     assert "training paper" not in notes.begun
     assert "training points" in notes.begun
@@ -190,7 +192,7 @@ def test_one_model_against_steps(whole: tuple, prepared: PreparedSet, tmp_path: 
             },
         ],
     }
-    results = Runner(read_table(content, "t"), prepared, tmp_path, load_judge()).run()
+    results = run_table(read_table(content, "t"), Context(prepared, load_judge()), tmp_path)
     rows = {r.row.name: r for r in results.groups["frontier"]}
     assert {n: r.evaluations for n, r in rows.items()} == {"ddim 2": 2, "ddim 3": 3, "ddim 4": 4}
     assert rows["ddim 2"].facts.parameters == 56_517

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from sketchknitter.cli.table import own_data
 from sketchknitter.errors import UserError
 
 EXAMPLES = """Heal and complete damaged test drawings and let the judge measure what comes out.
@@ -48,11 +47,13 @@ class EvaluateCondition:
     judge: str = ""
     """Another judge's weights."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "runs/condition"
-    """Folder of the report."""
+    """Folder of the report and of finished parts: a killed run goes on."""
     device: str = "auto"
     """auto, cpu, cuda …"""
     threads: int = 0
     """Processor threads; 0 is torch's choice."""
+    jobs: int = 1
+    """Rows worked on at the same time, each in a process with one thread."""
 
 
 def percents(text: str, option: str) -> tuple[int, ...]:
@@ -75,7 +76,7 @@ def run(argv: list[str]) -> None:
         args=argv,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    from sketchknitter.experiments.condition import Experiment, Protocol
+    from sketchknitter.experiments.conditional import Protocol
 
     protocol = Protocol(
         percents(options.levels, "levels"),
@@ -83,37 +84,31 @@ def run(argv: list[str]) -> None:
         percents(options.cuts, "cuts"),
         options.per_class,
         options.seeds,
+        options.model_path,
     )
-    places = list(options.data_dir) or _own_data()
+    places = list(options.data_dir) or own_data()
     import torch
-    from tqdm import tqdm
 
     from sketchknitter.cli.process import pick_device
+    from sketchknitter.cli.table import Bar
     from sketchknitter.data.prepare import open_data
     from sketchknitter.editing.model import SketchKnitter
+    from sketchknitter.experiments.report import write_all
+    from sketchknitter.experiments.results import run_table
+    from sketchknitter.experiments.steps import Context
     from sketchknitter.metrics.judge.network import load_judge
-    from sketchknitter.reports.document import to_markdown, write_folder
 
     if options.threads:
         torch.set_num_threads(options.threads)
-    test = open_data(places, options.classes or None).test
-    model = SketchKnitter.from_pretrained(options.model_path or None, pick_device(options.device))
-    parts = 5 * len(protocol.levels) + len(protocol.masks) + len(protocol.cuts)
-    with tqdm(total=parts * protocol.seeds, disable=not sys.stderr.isatty()) as bar:
-
-        def tell(line: str) -> None:
-            bar.set_postfix_str(line)
-            bar.update(1)
-
-        judge = load_judge(options.judge or None)
-        document = Experiment(model, test, judge, protocol, tell).report()
-    paths = write_folder(document, Path(options.output))
-    print(to_markdown(document))
+    data = open_data(places, options.classes or None)
+    judge, known = load_judge(options.judge or None), set(data.classes)
+    known &= set(SketchKnitter.from_pretrained(options.model_path or None).classes)
+    classes = [c for c in data.classes if c in known and c in judge.classes]
+    table = protocol.table(classes)
+    context = Context(data.select(classes), judge, pick_device(options.device))
+    folder = Path(options.output)
+    with Bar() as meter:
+        results = run_table(table, context, folder, meter, options.jobs)
+    paths = write_all(results, folder)
+    print((folder / "results.md").read_text(encoding="utf-8"))
     print("written: " + ", ".join(map(str, paths)))
-
-
-def _own_data() -> list[str]:
-    place = os.environ.get("SKETCHKNITTER_DATA")
-    if not place:
-        raise UserError("which drawings? --data-dir takes a prepared set, a folder, or files")
-    return [str(Path(place) / "quickdraw")]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
@@ -27,7 +27,7 @@ class Explain:
     what: Annotated[tyro.conf.Positional[Literal["shortcut"]], tyro.conf.arg(metavar="WHAT")]
     """what to explain: shortcut"""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
-    """the figure, a .png file"""
+    """the figure (.png), or a report with it (.html, .md) or the curves alone (.csv)"""
     model_path: str | None = None
     """a model with recognizability (default: the shipped one)"""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
@@ -38,6 +38,10 @@ class Explain:
     """budgets whose chosen timesteps are marked"""
     seed: int = 0
     """of the noise"""
+    cache: str = "runs/explain"
+    """folder of finished parts: a killed run goes on"""
+    jobs: int = 1
+    """parts walked at the same time, each in a process with one thread"""
     threads: int | None = None
     """processor threads (default: torch's choice)"""
 
@@ -50,46 +54,24 @@ def run(argv: list[str]) -> None:
         args=argv,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    from sketchknitter.errors import UserError
     from sketchknitter.experiments import explain, explain_figure
 
     explain_figure.check_output(options.output)
-    if not options.steps:
-        raise UserError("--steps needs at least one budget")
     import torch
-    from tqdm import tqdm
 
-    from sketchknitter.editing.model import SketchKnitter
-    from sketchknitter.recognizers.picture import Recognizer
+    from sketchknitter.cli.table import Bar
     from sketchknitter.systems.sketchknitter.config import class_index
+    from sketchknitter.systems.sketchknitter.model import DrawingModel
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    model = SketchKnitter.from_pretrained(options.model_path)
     if options.label is not None:
-        class_index(model.classes, options.label)
-    model.scorer  # noqa: B018 - a checkpoint without one should say so before the guide does
-    with tqdm(
-        total=1000,
-        unit="",
-        bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}",
-        file=sys.stderr,
-    ) as bar:
-
-        def report(what: str, share: float) -> None:
-            bar.set_description(what, refresh=False)
-            bar.update(round(1000 * share) - bar.n)
-
-        evidence = explain.gather(
-            model,
-            Recognizer.load(),
-            n=options.n,
-            steps=options.steps,
-            seed=options.seed,
-            label=options.label,
-            report=report,
+        class_index(DrawingModel.from_pretrained(options.model_path).classes, options.label)
+    question = explain.Question(options.n, options.steps, options.seed, options.label)
+    with Bar() as meter:
+        evidence = explain.explain(
+            options.model_path or "", question, Path(options.cache), meter, options.jobs
         )
-        bar.update(1000 - bar.n)
     explain_figure.save(evidence, options.output)
     print(explain.verdict(evidence))
     print(f"\nwritten to {options.output}")

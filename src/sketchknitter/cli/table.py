@@ -49,6 +49,8 @@ class Table:
     """auto, cpu, cuda …"""
     threads: int = 0
     """Processor threads; 0 is torch's choice."""
+    jobs: int = 1
+    """Rows worked on at the same time, each in a process with one thread."""
 
 
 def run(argv: list[str]) -> None:
@@ -60,28 +62,30 @@ def run(argv: list[str]) -> None:
 
     table = open_table(options.preset)
     table = _with_source(table, options.model_path)
-    places = list(options.data_dir) or _own_data()
+    places = list(options.data_dir) or own_data()
     folder = Path(options.output or f"runs/table-{Path(options.preset).stem}")
     import torch
 
     from sketchknitter.data.prepare import open_data
-    from sketchknitter.experiments.runner import Runner
+    from sketchknitter.experiments.report import write_all
+    from sketchknitter.experiments.results import run_table
+    from sketchknitter.experiments.steps import Context
     from sketchknitter.metrics.judge.network import load_judge
 
+    if options.jobs > 1 and options.threads > 1:
+        raise UserError("--jobs 2 and more take one thread each; leave --threads out")
     if options.threads:
         torch.set_num_threads(options.threads)
     data = open_data(places, table.classes or None)
-    with _Bar() as meter:
-        judge, device = load_judge(options.judge or None), pick_device(options.device)
-        results = Runner(table, data, folder, judge, meter, device).run()
-    from sketchknitter.experiments.report import write_all
-
+    context = Context(data, load_judge(options.judge or None), pick_device(options.device))
+    with Bar() as meter:
+        results = run_table(table, context, folder, meter, options.jobs)
     paths = write_all(results, folder)
     print((folder / "results.md").read_text(encoding="utf-8"))
     print("written: " + ", ".join(map(str, paths)))
 
 
-def _own_data() -> list[str]:
+def own_data() -> list[str]:
     place = os.environ.get("SKETCHKNITTER_DATA")
     if not place:
         raise UserError("which drawings? --data-dir takes a prepared set, a folder, or files")
@@ -104,7 +108,7 @@ def _with_source(table: Declared, source: str) -> Declared:
     return dataclasses.replace(table, models=models)
 
 
-class _Bar:
+class Bar:
     """A bar over the whole table, with time left; where nobody watches, a line now and then."""
 
     def __init__(self) -> None:
@@ -121,7 +125,7 @@ class _Bar:
         )
         self._said = 0.0
 
-    def __enter__(self) -> _Bar:
+    def __enter__(self) -> Bar:
         return self
 
     def __exit__(self, *unused: object) -> None:

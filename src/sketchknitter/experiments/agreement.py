@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from sketchknitter.experiments import published
-from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.order import Agreement, Disagreement, compare
 from sketchknitter.experiments.results import Measured, Results
+from sketchknitter.experiments.sets import ALL
 from sketchknitter.experiments.summary import Value, cell, value
 from sketchknitter.metrics.metric import Metric, choose
 from sketchknitter.reports.document import Block, Heading, Table, Text, number

@@ -9,12 +9,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import atomic
+
+try:
+    import fcntl
+except ImportError:  # no such locks
+    fcntl = None  # type: ignore[assignment]
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """A cache held by one run; the system lets go of it when the process ends.
+
+    Raises:
+        UserError: another run holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "a", encoding="utf-8") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"{folder}: another run works there; wait for it, or name another folder"
+                ) from None
+            except OSError:  # a file system without locks
+                pass
+        yield
 
 
 @dataclass(frozen=True)

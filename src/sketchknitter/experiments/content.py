@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from sketchknitter.experiments import published
 from sketchknitter.experiments.agreement import agreement_blocks, clamp_blocks
-from sketchknitter.experiments.declare import REAL
-from sketchknitter.experiments.measuring import ALL
+from sketchknitter.experiments.conditional import conditional_blocks
+from sketchknitter.experiments.declare import CLEAN, REAL
 from sketchknitter.experiments.results import Measured, Results
+from sketchknitter.experiments.sets import ALL
 from sketchknitter.experiments.summary import cell, mean_and_spread, shown, value
 from sketchknitter.metrics.metric import choose
 from sketchknitter.plot import Series
@@ -38,13 +39,16 @@ def blocks(results: Results) -> list[Block]:
     for group, rows in results.groups.items():
         out.append(Heading(TITLES.get(group, group)))
         rows = _in_order(rows, results)
-        out += _figures(rows, results.floors[group], results.floors[group].drawings[ALL])
+        floor = results.floors.get(group)
+        out += _figures(rows, floor)
         out += clamp_blocks(rows)
+        out += conditional_blocks(rows)
         out += _plot(results, rows)
         out += _paired(results, rows)
         out += _costs(rows, results)
         out += _notes(rows)
-        out += _by_fold(rows, results.floors[group], results)
+        if floor is not None:
+            out += _by_fold(rows, floor, results)
     if results.omitted:
         out.append(Heading("Left out"))
         out.append(Bullets(tuple(f"{name}: {why}" for name, why in results.omitted.items())))
@@ -56,6 +60,13 @@ def blocks(results: Results) -> list[Block]:
 
 
 def _protocol(results: Results) -> str:
+    if not results.floors:
+        m = results.table.measure
+        return (
+            f"Mean ± standard deviation over {m.seeds} seeds of damage and sampling; "
+            f"{m.drawings} drawings, {m.drawings // len(results.table.classes or (0,))} of each "
+            "class at most."
+        )
     measure = results.table.measure
     rows = [r for part in results.groups.values() for r in part]
     single = [r.row.name for r in rows if len(results.table.seeds(r.row)) == 1]
@@ -84,18 +95,19 @@ def _in_order(rows: list[Measured], results: Results) -> list[Measured]:
     return sorted(rows, key=place)
 
 
-def _figures(rows: list[Measured], floor: Measured, count: int) -> Iterator[Block]:
-    metrics = shown([*rows, floor])
-    head = (f"N = {count}", *(m.heading + ARROWS[m.better] for m in metrics))
+def _figures(rows: list[Measured], floor: Measured | None) -> Iterator[Block]:
+    every = rows if floor is None else [*rows, floor]
+    metrics = shown(every)
+    head = (f"N = {rows[0].drawings[ALL]}", *(m.heading + ARROWS[m.better] for m in metrics))
     lines_ = [
         (f"**{r.row.name}**" if r is floor else r.row.name, *(cell(r, m) for m in metrics))
-        for r in [*rows, floor]
+        for r in every
     ]
     yield Table(head, tuple(lines_))
 
 
 def _costs(rows: list[Measured], results: Results) -> Iterator[Block]:
-    made = [r for r in rows if r.row.model != REAL]
+    made = [r for r in rows if r.row.model not in (REAL, CLEAN)]
     if not made:
         return
     head = (
@@ -183,7 +195,8 @@ def _plot(results: Results, rows: list[Measured]) -> Iterator[Block]:
         Series(name, [x for x, _ in sorted(points)], [y for _, y in sorted(points)])
         for name, points in found.items()
     ]
-    floor = value(results.floors[rows[0].row.group], "fid_sketch")
+    halves = results.floors.get(rows[0].row.group)
+    floor = value(halves, "fid_sketch") if halves is not None else None
     if floor is not None:
         ends = sorted({x for s in series for x in s.x})
         series.append(Series("floor", [ends[0], ends[-1]], [floor.mean, floor.mean]))
@@ -220,8 +233,8 @@ def _paired(results: Results, rows: list[Measured]) -> Iterator[Block]:
 
 
 def _curves(results: Results) -> Iterator[Block]:
-    rows = {r.row.model: r for part in results.groups.values() for r in part if r.facts.curves}
-    trained = {m: r.facts.curves for m, r in rows.items()}
+    rows = {r.row.model: r for part in results.groups.values() for r in part}
+    trained = {m: r.facts for m, r in rows.items() if r.facts.losses or r.facts.held_out}
     if not trained:
         return
     yield Heading("Learning curves")
@@ -229,18 +242,38 @@ def _curves(results: Results) -> Iterator[Block]:
         "Mean loss of each point, averaged over 25 updates, and on held-out drawings at each save. "
         "Losses of different representations and parametrizations are not comparable."
     )
-    for name, title in (("training", "training loss"), ("held out", "loss on held-out drawings")):
-        series = [Series(model, *c[name]) for model, c in trained.items() if c.get(name, ([],))[0]]
+    for name, file, title in (
+        ("losses", "training-loss.png", "training loss"),
+        ("held_out", "held-out-loss.png", "loss on held-out drawings"),
+    ):
+        curves = {model: getattr(facts, name) for model, facts in trained.items()}
+        series = [
+            Series(model, [x for x, _ in points], [y for _, y in points])
+            for model, points in curves.items()
+            if points
+        ]
         if series:
-            file = f"{name.replace(' ', '-')}-loss.png"
             yield Plot(file, tuple(series), title, "updates", log_y=True)
+    remarks = [
+        f"{model}: {', '.join(f'{k} {v}' for k, v in facts.remarks.items())}"
+        for model, facts in trained.items()
+        if facts.remarks
+    ]
+    if remarks:
+        yield Bullets(tuple(remarks))
 
 
 def _pages(results: Results) -> list[Block]:
     out: list[Block] = [
         Heading("Drawings"),
-        Text("Drawn at random from the first seed of each row; none was picked."),
+        Text(
+            "Drawn at random from the first seed of each row; none was picked. Rows of one damage "
+            "show the same drawings."
+            if any(r.row.damage for part in results.groups.values() for r in part)
+            else "Drawn at random from the first seed of each row; none was picked."
+        ),
     ]
-    for part in results.groups.values():
-        out += [Page(f"{r.row.name}", r.shown) for r in part if r.shown]
+    for group, part in results.groups.items():
+        head = f"{group}: " if any(r.row.damage for r in part) else ""
+        out += [Page(f"{head}{r.row.name}", r.shown) for r in part if r.shown]
     return out if len(out) > 2 else []

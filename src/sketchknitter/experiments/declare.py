@@ -1,7 +1,8 @@
 """What a results table consists of, as records that one TOML file declares.
 
-``[models.NAME]`` says what is trained (``kind`` names a Generator, see ``kinds``), ``[[rows]]``
-what is drawn with it, ``[[cross]]`` many rows at once, ``[measure]`` how all of them are measured.
+``[models.NAME]`` says what is trained (``kind`` names a system, everything else are its options),
+``[[rows]]`` what is drawn with it, ``[[cross]]`` many rows at once, ``[measure]`` how all of them
+are measured.
 """
 
 from __future__ import annotations
@@ -9,16 +10,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tomllib
-from collections.abc import Iterable
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from sketchknitter.errors import UserError
+from sketchknitter.experiments import damage
+from sketchknitter.systems.registry import build, check_names
 
 PRESETS = Path(__file__).parent / "presets"
-REAL = "real"  # the model that is no model: held-out drawings
+REAL = "real"  # the model that is no model: held-out drawings, or damaged ones
+CLEAN = "clean"  # of a conditional row: the drawings before the damage
+TASKS = ("draw", "complete", "heal")
 FINISHES = ("", "reconnect", "shuffle and reconnect")
 
 
@@ -28,8 +31,8 @@ class Model:
 
     Attributes:
         name: rows refer to it.
-        kind: which Generator.
-        options: whatever the kind understands.
+        kind: which system, a short name of the registry or ``module:Class``.
+        options: fields of the system.
         of: another model that this one starts from.
         optional: where it cannot be made, its rows are left out and the report says why.
         note: one line for the report.
@@ -49,14 +52,20 @@ class Row:
 
     Attributes:
         name: as printed.
-        model: what draws; ``real`` measures held-out drawings instead.
-        settings: how it draws, as the kind understands.
+        model: what draws; ``real`` measures held-out drawings instead (of a conditional row the
+            damaged ones, and ``clean`` those before the damage).
+        settings: how it draws, as the system understands.
         group: rows of one group stand together and count equally many drawings.
         seeds: sampling seeds; 0 takes the table's number.
         drawings: of each seed; 0 takes the table's number.
         published: the row of the paper's table that it stands for.
         finish: what happens to the drawings before they are measured, one of ``FINISHES``.
         optional: left out, with a line, where the model lacks what the settings ask for.
+        damage: what is done to test drawings that the row then completes or heals, "masked 30"
+            (see ``damage``); empty for new drawings.
+        task: "draw", "complete" or "heal".
+        told: whether the class of a damaged drawing is told.
+        endings: drawings made of each damaged one; the first is measured, all are compared.
         note: one line for the report.
     """
 
@@ -69,6 +78,10 @@ class Row:
     published: str = ""
     finish: str = ""
     optional: bool = False
+    damage: str = ""
+    task: str = "draw"
+    told: bool = False
+    endings: int = 1
     note: str = ""
 
 
@@ -156,7 +169,7 @@ def read_table(content: dict[str, Any], where: str) -> Table:
         UserError: as :func:`open_table`.
     """
     known = {"title", "about", "classes", "measure", "models", "rows", "cross", "plot", "compare"}
-    _check_names(content, known, where)
+    check_names(content, known, where)
     models = _models(content.get("models", {}), where)
     rows = [_row(r, f"{where}, rows[{i}]") for i, r in enumerate(content.get("rows", []))]
     for i, cross in enumerate(content.get("cross", [])):
@@ -165,7 +178,7 @@ def read_table(content: dict[str, Any], where: str) -> Table:
         content.get("title", "Results"),
         content.get("about", "").strip(),
         tuple(content.get("classes", ())),
-        record(Measure, content.get("measure", {}), f"{where}, measure"),
+        build(Measure, content.get("measure", {}), f"{where}, measure"),
         models,
         tuple({(r.group, r.name): r for r in rows}.values()),
         _plot(content.get("plot"), where),
@@ -173,39 +186,6 @@ def read_table(content: dict[str, Any], where: str) -> Table:
     )
     _check(table, where)
     return table
-
-
-def record(kind: type, table: dict[str, Any], where: str) -> Any:
-    """A dataclass from a TOML table, lists as tuples.
-
-    Raises:
-        UserError: an unknown or a missing name, or a value of another type than the default's.
-    """
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    _check_names(table, set(fields), where)
-    for name, f in fields.items():
-        required = f.default is f.default_factory is dataclasses.MISSING
-        if required and name not in table:
-            raise UserError(f"{where}: {name} is missing")
-        if name in table and isinstance(f.default, bool | int | str):
-            _check_type(table[name], f.default, f"{where}: {name}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in table.items()})
-
-
-def _check_type(value: Any, default: Any, where: str) -> None:
-    good = type(value) is type(default)
-    if not good:
-        kind = {bool: "true or false", int: "a whole number", str: "text"}[type(default)]
-        raise UserError(f"{where} = {value!r}: {kind} is expected")
-
-
-def _check_names(table: dict[str, Any], known: Iterable[str], where: str) -> None:
-    names = sorted(known)
-    for name in table:
-        if name not in names:
-            near = get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]!r}? " if near else ""
-            raise UserError(f"{where}: unknown name {name!r}; {hint}one of: {', '.join(names)}")
 
 
 def _plot(value: Any, where: str) -> tuple[str, str] | None:
@@ -228,7 +208,7 @@ def _models(tables: dict[str, Any], where: str) -> dict[str, Model]:
         base = models[like] if like else Model(name)
         head = {k: own.pop(k) for k in ("kind", "of", "optional", "note") if k in own}
         models[name] = dataclasses.replace(
-            record(Model, {"name": name, "kind": base.kind, **head}, here),
+            build(Model, {"name": name, "kind": base.kind, **head}, here),
             options=_merged(base.options, own),
         )
     return models
@@ -246,7 +226,7 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
 
 def _row(table: dict[str, Any], where: str) -> Row:
     """A setting of "none" stays what it is by default; TOML has no other word for it."""
-    row = record(Row, table, where)
+    row = build(Row, table, where)
     said = {k: v for k, v in row.settings.items() if v != "none"}
     return dataclasses.replace(row, settings=said)
 
@@ -283,7 +263,16 @@ def _check(table: Table, where: str) -> None:
     sizes: dict[str, int] = {}
     for row in table.rows:
         here = f"{where}, row {row.name!r}"
-        if row.model != REAL and row.model not in table.models:
+        if row.damage:
+            damage.read(row.damage, f"{here}: damage")
+        real = row.model == REAL or (row.model == CLEAN and row.damage)
+        if row.task not in TASKS:
+            raise UserError(f"{here}: task is one of {', '.join(TASKS)}")
+        if not real and (row.task == "draw") != (not row.damage):
+            raise UserError(f"{here}: damage and a task (complete or heal) go together")
+        if row.endings < 1:
+            raise UserError(f"{here}: endings start at 1")
+        if not real and row.model not in table.models:
             raise UserError(f"{here}: no model {row.model!r}; one of: {', '.join(table.models)}")
         if row.finish not in FINISHES:
             raise UserError(f"{here}: finish is one of {', '.join(map(repr, FINISHES))}")

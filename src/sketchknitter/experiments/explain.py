@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from sketchknitter.diffusion.scores import estimated_noise
 from sketchknitter.diffusion.timesteps import Grid
-from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
+from sketchknitter.experiments import sets
+from sketchknitter.experiments.cache import Cache, Part
+from sketchknitter.experiments.declare import Model
+from sketchknitter.experiments.probe import Probe, file_hash
+from sketchknitter.experiments.runner import Meter, Runner
+from sketchknitter.experiments.steps import Step
+from sketchknitter.files import atomic
 from sketchknitter.metrics.prediction import ranks
-from sketchknitter.recognizers.picture import Recognizer
+from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.recognizers.progress import probability
+from sketchknitter.reports.document import Bullets, Document, Heading, Picture, Table
 from sketchknitter.seeds import stream
 from sketchknitter.settings import Settings
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.contract import Progress, silent
+from sketchknitter.systems.sketchknitter.model import DrawingModel
+from sketchknitter.systems.sketchknitter.model import _locate as locate
 from sketchknitter.systems.sketchknitter.recognizability import (
     guide_labels,
     recognize,
@@ -27,6 +41,9 @@ from sketchknitter.systems.sketchknitter.recognizability import (
 )
 
 EXPLAIN, BOOTSTRAP = 51, 52  # what a random stream is for
+CHUNK = 64  # trajectories walked together
+ROWS, SKETCHES = "rows.npz", "pictures.npz"
+TITLE = "Does the estimated noise tell how recognizable a drawing is?"
 Floats = NDArray[np.float64]
 
 
@@ -70,76 +87,200 @@ class Evidence:
     warp: Floats
 
 
-def gather(
-    model: SketchKnitter,
+@dataclass(frozen=True)
+class Question:
+    """What is walked.
+
+    Attributes:
+        n: trajectories.
+        steps: budgets whose chosen timesteps are marked; the least one's are shown as pictures.
+        seed: of the noise.
+        label: only this class; None takes all in turn.
+        count: levels of each trajectory, beside those that are marked.
+    """
+
+    n: int = 64
+    steps: tuple[int, ...] = (8, 30)
+    seed: int = 0
+    label: str | None = None
+    count: int = 64
+
+    def __post_init__(self) -> None:
+        if self.n < 8:
+            raise UserError(f"-n {self.n}: an interval needs at least 8 sketches")
+        if not self.steps:
+            raise UserError("steps: give at least one budget")
+
+    def marks(self, model: DrawingModel) -> dict[int, tuple[int, ...]]:
+        """Levels that shortcut-static visits, by number of steps."""
+        marks: dict[int, tuple[int, ...]] = {}
+        for s in self.steps:
+            grid = model.policy(Settings(timesteps="shortcut-static", steps=s))
+            assert isinstance(grid, Grid)
+            marks[s] = grid.levels
+        return marks
+
+    def levels(self, model: DrawingModel) -> list[int]:
+        """Every level that is looked at, ascending."""
+        marks = self.marks(model)
+        return sorted(
+            {*walk_levels(self.count, model.denoiser.schedule.steps, 0.5), *_least(marks)}
+        )
+
+
+def _least(marks: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
+    return marks[min(marks)]
+
+
+Pictures = dict[int, list[tuple[Sketch, Sketch]]]
+
+
+def walk(
+    model: DrawingModel,
     guide: Recognizer,
-    *,
-    n: int = 64,
-    steps: tuple[int, ...] = (8, 30),
-    seed: int = 0,
-    label: str | None = None,
-    count: int = 64,
-    report: Callable[[str, float], object] = lambda what, share: None,
-) -> Evidence:
-    """Walk ``n`` trajectories of ``count`` levels (and the shown marks) and look at each moment.
+    question: Question,
+    first: int = 0,
+    report: Progress = silent,
+) -> tuple[dict[str, Floats], Pictures]:
+    """Trajectories ``first`` … ``first + 63``: what is seen at each level, and some pictures.
+
+    Returns:
+        Arrays (L, up to 64) by name, and (state, estimate) of the first four sketches.
 
     Raises:
-        UserError: a checkpoint without recognizability, or too few sketches for an interval.
+        UserError: a checkpoint without recognizability.
     """
-    if n < 8:
-        raise UserError(f"-n {n}: an interval needs at least 8 sketches")
-    scorer, total = model.scorer, model.denoiser.schedule.steps
-    marks: dict[int, tuple[int, ...]] = {}
-    for s in steps:
-        grid = model.policy(Settings(timesteps="shortcut-static", steps=s))
-        assert isinstance(grid, Grid)
-        marks[s] = grid.levels
-    shown = marks[min(marks)]
-    levels = sorted({*walk_levels(count, total, 0.5), *shown})
+    scorer, codec = model.scorer, model.config.codec
+    levels, shown = question.levels(model), _least(question.marks(model))
     own = guide_labels(model, guide)
-    only = None if label is None else model.classes.index(label)
-    codec = model.config.codec
-    parts: dict[str, list[Floats]] = {}
-    pictures: dict[int, list[tuple[Sketch, Sketch]]] = {}
-    for a in range(0, n, 64):
-        numbers = np.arange(a, min(n, a + 64))
-        rows: dict[str, list[Floats]] = {}
-        walk = trajectory(model, numbers, levels, seed, EXPLAIN, only)
-        for j, frame in enumerate(walk):
-            report("walking trajectories", (a + 64 * j / len(levels)) / n)
-            t, out, task = frame.t, frame.denoised, frame.task
-            mask, true = task.mask, own[task.label]
-            with torch.no_grad():
-                score = scorer(frame.x_t, out, t, task.label, mask)
-            seen = {"noise": estimated_noise(out, mask), "score": score}
-            for name, xy in (("state", frame.x_t), ("estimate", out.x0)):
-                p = recognize(guide, codec, xy, out.pen, mask.sum(dim=1))
-                seen[f"chance {name}"] = probability(p, true)
-                seen[f"right {name}"] = (p.argmax(dim=1) == true).float()
-            for key, found in seen.items():
-                rows.setdefault(key, []).append(found.double().numpy())
-            if a == 0 and int(t[0]) in shown:
-                lengths = mask.sum(dim=1)[:4]
-                pictures[int(t[0])] = list(
-                    zip(
-                        codec.decode(frame.x_t[:4], out.pen[:4], lengths),
-                        codec.decode(out.x0[:4], out.pen[:4], lengths),
-                        strict=True,
-                    )
+    only = None if question.label is None else model.classes.index(question.label)
+    numbers = np.arange(first, min(question.n, first + CHUNK))
+    rows: dict[str, list[Floats]] = {}
+    pictures: Pictures = {}
+    for j, frame in enumerate(trajectory(model, numbers, levels, question.seed, EXPLAIN, only)):
+        report("levels", j, len(levels))
+        t, out, task = frame.t, frame.denoised, frame.task
+        mask, true = task.mask, own[task.label]
+        with torch.no_grad():
+            score = scorer(frame.x_t, out, t, task.label, mask)
+        seen = {"noise": estimated_noise(out, mask), "score": score}
+        for name, xy in (("state", frame.x_t), ("estimate", out.x0)):
+            p = recognize(guide, codec, xy, out.pen, mask.sum(dim=1))
+            seen[f"chance {name}"] = probability(p, true)
+            seen[f"right {name}"] = (p.argmax(dim=1) == true).float()
+        for key, found in seen.items():
+            rows.setdefault(key, []).append(found.double().numpy())
+        if first == 0 and int(t[0]) in shown:
+            lengths = mask.sum(dim=1)[:4]
+            pictures[int(t[0])] = list(
+                zip(
+                    codec.decode(frame.x_t[:4], out.pen[:4], lengths),
+                    codec.decode(out.x0[:4], out.pen[:4], lengths),
+                    strict=True,
                 )
-        for key, values in rows.items():
-            parts.setdefault(key, []).append(np.stack(values[::-1]))
-    whole = {key: np.concatenate(part, axis=1) for key, part in parts.items()}
+            )
+    return {key: np.stack(values[::-1]) for key, values in rows.items()}, pictures
+
+
+def joined(
+    model: DrawingModel,
+    question: Question,
+    parts: Sequence[tuple[dict[str, Floats], Pictures]],
+) -> Evidence:
+    """The evidence of all parts of a walk, in order."""
+    whole = {key: np.concatenate([rows[key] for rows, _ in parts], axis=1) for key in parts[0][0]}
     return Evidence(
-        np.array(levels),
+        np.array(question.levels(model)),
         whole["noise"],
         whole["score"],
         {k: whole[f"chance {k}"] for k in ("state", "estimate")},
         {k: whole[f"right {k}"] for k in ("state", "estimate")},
-        marks,
-        pictures,
-        model.calibration.warp(total),
+        question.marks(model),
+        parts[0][1],
+        model.calibration.warp(model.denoiser.schedule.steps),
     )
+
+
+# -- as steps that can be killed and resumed -------------------------------------------------------
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """One part of a walk, as work."""
+
+    source: str
+    question: Question
+    first: int
+
+    def __call__(
+        self, context: Any, folder: Path, inputs: Sequence[Path], progress: Progress
+    ) -> dict[str, Any]:
+        model = DrawingModel.from_pretrained(self.source or None)
+        rows, pictures = walk(model, Recognizer.load(), self.question, self.first, progress)
+        with atomic(folder / ROWS) as file:
+            np.savez_compressed(file, **rows)  # type: ignore[arg-type]
+        levels = sorted(pictures)
+        flat = [s for t in levels for pair in pictures[t] for s in pair]
+        sets.store(flat, folder / SKETCHES)
+        return {"levels": levels}
+
+
+def read_part(part: Part) -> tuple[dict[str, Floats], Pictures]:
+    """What a :class:`Walk` left."""
+    with np.load(part.folder / ROWS, allow_pickle=False) as file:
+        rows = {name: file[name] for name in file.files}
+    flat, levels = sets.read(part.folder / SKETCHES), part.record["levels"]
+    pairs = list(zip(flat[::2], flat[1::2], strict=True))
+    each = len(pairs) // max(1, len(levels))
+    return rows, {t: pairs[i * each : (i + 1) * each] for i, t in enumerate(levels)}
+
+
+def explain(
+    source: str, question: Question, folder: Path, meter: Meter | None = None, jobs: int = 1
+) -> Evidence:
+    """Walk the trajectories of a model, as far as the cache in ``folder`` does not hold them.
+
+    Args:
+        source: the model's file; empty for the shipped weights.
+
+    Raises:
+        UserError: a checkpoint without recognizability.
+    """
+    model = DrawingModel.from_pretrained(source or None)
+    model.scorer  # noqa: B018 - a checkpoint without one should say so first
+    system = Model("model", "pretrained", {"source": source})
+    probe = Probe({"model": system}, folder / "cache" / "probes")
+    cache = Cache(folder / "cache")
+    key = {
+        "question": dataclasses.asdict(question),
+        "training": probe.training("model"),
+        "drawing": probe.drawing("model", {"timesteps": "shortcut-static", "steps": 5}),
+        "files": [file_hash(p) for p in (locate(source or None), GUIDE_WEIGHTS)],
+    }
+    firsts = range(0, question.n, CHUNK)
+    steps = [
+        Step(
+            cache.part("walk", key | {"first": first}),
+            f"walking trajectories {first} to {min(question.n, first + CHUNK) - 1}",
+            Walk(source, question, first),
+            family="walk",
+        )
+        for first in firsts
+    ]
+    Runner(None, cache.folder, meter, jobs).run(steps)
+    return joined(model, question, [read_part(s.part) for s in steps])
+
+
+def document(evidence: Evidence, figure: Image) -> Document:
+    """The evidence as a report: figure, correlations, and every curve for a program to read."""
+    curves = {"noise": evidence.noise, "score": evidence.score}
+    curves |= {f"recognized {k}": v for k, v in evidence.right.items()}
+    rows = [
+        (str(t), name, f"{values[i].mean():.6g}", f"{values[i].std():.6g}")
+        for name, values in curves.items()
+        for i, t in enumerate(evidence.t)
+    ]
+    lines = tuple(line.strip() for line in verdict(evidence).splitlines())
+    blocks = (Heading(TITLE, 1), Picture("evidence.png", figure), Bullets(lines))
+    return Document(TITLE, blocks, Table(("t", "curve", "mean", "spread"), tuple(rows)))
 
 
 def across_levels(noise: Floats, right: Floats, rounds: int = 1000) -> Interval:

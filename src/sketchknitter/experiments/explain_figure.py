@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from sketchknitter.errors import UserError
-from sketchknitter.experiments.explain import Evidence, across_levels
+from sketchknitter.experiments.explain import Evidence, across_levels, document
 from sketchknitter.files import atomic
 from sketchknitter.raster import render
+from sketchknitter.reports.document import encode
 from sketchknitter.sketch import Sketch
 
 SCALE = 2  # drawn twice as large, then averaged down
@@ -28,30 +29,41 @@ COLORS = {
 Floats = NDArray[np.float64]
 
 
+SUFFIXES = (".png", ".md", ".html", ".csv")
+
+
 def check_output(path: str | os.PathLike[str]) -> None:
     """Refuse a file that :func:`save` could not write, before a long computation.
 
     Raises:
-        UserError: not a .png, or no such folder.
+        UserError: another suffix, or no such folder.
     """
     target = Path(path)
-    if target.suffix.lower() != ".png":
-        raise UserError(f"{target}: the figure is a picture; name a .png file")
+    if target.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{target}: the evidence is written as one of {', '.join(SUFFIXES)}")
     if not target.parent.is_dir():
         raise UserError(f"{target}: no such folder: {target.parent}; make it first")
 
 
 def save(evidence: Evidence, path: str | os.PathLike[str]) -> None:
-    """Draw the figure into a .png file, whole or not at all.
+    """The figure (.png), or the report with it (.md with the figure beside, .html, .csv).
 
     Raises:
         UserError: as :func:`check_output`.
     """
     check_output(path)
     target = Path(path)
-    picture = draw(evidence)
-    with atomic(target) as f:
-        picture.save(f, format="PNG")
+    report = document(evidence, draw(evidence))
+    files = {target: b""}
+    if target.suffix.lower() == ".png":
+        files[target] = next(iter(report.pictures().values()))
+    else:
+        files[target] = encode(report, target.suffix.lower())
+    if target.suffix.lower() == ".md":
+        files |= {target.parent / name: content for name, content in report.pictures().items()}
+    for place, content in files.items():
+        with atomic(place) as f:
+            f.write(content)
 
 
 def draw(evidence: Evidence) -> Image.Image:

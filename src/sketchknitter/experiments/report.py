@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sketchknitter.experiments import published
 from sketchknitter.experiments.content import blocks
-from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.results import Results
+from sketchknitter.experiments.sets import ALL
 from sketchknitter.experiments.summary import value
 from sketchknitter.reports.document import Document, Table, to_csv, write_folder
 
@@ -25,11 +25,12 @@ def figures(results: Results) -> Table:
 
 def _figures(results: Results) -> Iterator[tuple[str, ...]]:
     for group, rows in results.groups.items():
-        floor = results.floors[group]
-        for r in [*rows, floor]:
+        floor = results.floors.get(group)
+        for r in rows if floor is None else [*rows, floor]:
             for fold in r.figures:
                 for metric in sorted(r.figures[fold]):
-                    found, low = value(r, metric, fold), value(floor, metric, fold)
+                    found = value(r, metric, fold)
+                    low = value(floor, metric, fold) if floor is not None else None
                     assert found is not None
                     theirs = None
                     if r.row.published:

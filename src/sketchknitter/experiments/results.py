@@ -1,21 +1,25 @@
-"""Results of a finished table, read back from its parts."""
+"""Results of a finished table, read back from its cache."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from sketchknitter import __version__
-from sketchknitter.experiments import measuring
-from sketchknitter.experiments.declare import REAL, Row, Table
-from sketchknitter.experiments.gallery import Gallery
-from sketchknitter.experiments.kinds import Facts
-from sketchknitter.experiments.parts import Parts
+from sketchknitter.experiments import sets, work
+from sketchknitter.experiments.cache import Part
+from sketchknitter.experiments.declare import CLEAN, REAL, Row, Table
+from sketchknitter.experiments.plan import Plan
+from sketchknitter.experiments.runner import Meter, Runner
+from sketchknitter.experiments.steps import Context
+from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.contract import TrainRecord
 
 FLOOR = "real against real (floor)"
 Figures = dict[str, dict[str, list[float]]]  # fold to metric to one value for each seed
@@ -30,7 +34,7 @@ class Measured:
         drawings: of each seed and fold.
         seconds, cpu: wall-clock and processor seconds for each drawing, means over seeds.
         evaluations: of the network for each drawing, guidance not counted; None: not counted.
-        facts: of its model.
+        facts: of its model's training.
         shown: drawings at random, of the first seed.
     """
 
@@ -41,7 +45,7 @@ class Measured:
     cpu: float | None = None
     evaluations: float | None = None
     threads: int = 0
-    facts: Facts = field(default_factory=Facts)
+    facts: TrainRecord = field(default_factory=TrainRecord)
     shown: tuple[Sketch, ...] = ()
 
 
@@ -51,7 +55,7 @@ class Results:
 
     Attributes:
         groups: name to rows in the order declared.
-        floors: group to real drawings measured against real ones.
+        floors: group to real drawings measured against real ones; conditional groups have none.
         omitted: row name to the reason.
         folds: fold to its classes.
         conditions: what else a reader must know.
@@ -66,38 +70,63 @@ class Results:
     conditions: dict[str, Any]
 
 
-def collect(
-    parts: Parts, gallery: Gallery, rows: Sequence[Row], omitted: dict[str, str]
+def run_table(
+    table: Table,
+    context: Context,
+    folder: Path,
+    meter: Meter | None = None,
+    jobs: int = 1,
 ) -> Results:
+    """Do what is left to do of a table, then read everything back.
+
+    Args:
+        context: with the table's classes alone.
+        folder: of results and cache.
+        jobs: rows trained and drawn at the same time, each on one core.
+
+    Raises:
+        UserError: a model cannot be trained, or a row not be drawn or measured.
+    """
+    plan = Plan(table, context, folder)
+    plan.check()
+    rows, omitted = plan.possible()
+    steps = {row.name: [plan.measurement(row, s) for s in table.seeds(row)] for row in rows}
+    failed = Runner(context, plan.cache.folder, meter, jobs).run(plan.steps(rows))
+    for row in list(rows):
+        if reasons := [r for s in steps[row.name] if (r := failed.get(s.part.folder))]:
+            omitted[row.name] = reasons[0]
+            rows.remove(row)
+    return collect(plan, rows, omitted)
+
+
+def collect(plan: Plan, rows: Sequence[Row], omitted: Mapping[str, str]) -> Results:
     """Read back everything that was measured of ``rows``."""
-    table = parts.table
+    table = plan.table
     groups: dict[str, list[Measured]] = {}
     floors: dict[str, Measured] = {}
     for row in rows:
-        groups.setdefault(row.group, []).append(_read(parts, gallery, row))
-        if row.group not in floors:
-            count = table.drawings(row)
-            halves = Row(FLOOR, REAL, group=row.group, drawings=count)
-            found = _figures(parts, None, count, range(table.measure.seeds))
-            floors[row.group] = Measured(halves, *found)
+        groups.setdefault(row.group, []).append(_read(plan, row))
+        if row.group not in floors and not row.damage:
+            halves = Row(FLOOR, REAL, group=row.group, drawings=row.drawings)
+            seeds = range(table.measure.seeds)
+            parts = [plan.measurement(None, s, row.drawings).part for s in seeds]
+            floors[row.group] = Measured(halves, *_figures(parts))
     return Results(
         table,
         groups,
         floors,
         dict(omitted),
-        gallery.folds,
-        measuring.average_points(parts.data.train),
-        dict(_conditions(parts)),
+        sets.folds(plan.data.train),
+        sets.average_points(plan.data.train),
+        dict(_conditions(plan)),
     )
 
 
-def _figures(
-    parts: Parts, row: Row | None, count: int, seeds: Sequence[int]
-) -> tuple[Figures, dict[str, int]]:
+def _figures(parts: Sequence[Part]) -> tuple[Figures, dict[str, int]]:
     figures: Figures = {}
     sizes: dict[str, int] = {}
-    for seed in seeds:
-        record = parts.measurement(row, seed, count).record
+    for part in parts:
+        record = part.record
         sizes = record["drawings"]
         for fold, values in record["figures"].items():
             for name, value in values.items():
@@ -105,14 +134,15 @@ def _figures(
     return figures, sizes
 
 
-def _read(parts: Parts, gallery: Gallery, row: Row) -> Measured:
-    seeds = parts.table.seeds(row)
-    figures, sizes = _figures(parts, row, parts.table.drawings(row), seeds)
-    shown = gallery.shown(row)
-    if row.model == REAL:
+def _read(plan: Plan, row: Row) -> Measured:
+    seeds = plan.table.seeds(row)
+    figures, sizes = _figures([plan.measurement(row, s).part for s in seeds])
+    shown = _shown(plan, row)
+    if row.model in (REAL, CLEAN):
         return Measured(row, figures, sizes, shown=shown)
-    records = [p.record for seed in seeds for p in parts.drawing(row, seed)]
+    records = [s.part.record for seed in seeds for s in plan.drawing(row, seed)]
     n = sum(r["n"] for r in records)
+    trained = plan.training(row.model).part.record
     return Measured(
         row,
         figures,
@@ -121,9 +151,25 @@ def _read(parts: Parts, gallery: Gallery, row: Row) -> Measured:
         sum(r["cpu"] for r in records) / n,
         _mean([r.get("evaluations") for r in records]),
         max(r["threads"] for r in records),
-        parts.kind(row.model).facts(parts.training(row.model).folder),
+        TrainRecord.from_dict(trained["record"]),
         shown,
     )
+
+
+def _shown(plan: Plan, row: Row) -> tuple[Sketch, ...]:
+    """Some drawings of a row's first seed, at random; rows of one damage show the same places."""
+    if row.model == CLEAN:
+        found = work.originals(plan.context, row)
+    elif row.model == REAL and row.damage:
+        found = work.damaged(plan.context, row, 0)
+    elif row.model == REAL:
+        found = sets.finished(sets.draw_halves(plan.data, row.drawings, 0)[0], row.finish, 0)
+    else:
+        places = [s.part.folder / sets.DRAWN for s in plan.drawing(row, 0)]
+        found = [s for place in places for s in sets.read(place)][:: row.endings]
+        found = sets.finished(found, row.finish, 0)
+    chosen = stream(0, sets.SHOWN).permutation(len(found))[: plan.table.measure.shown]
+    return tuple(found[i] for i in sorted(chosen))
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -131,9 +177,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _conditions(parts: Parts) -> Iterator[tuple[str, Any]]:
-
-    data, measure, network = parts.data, parts.table.measure, parts.network
+def _conditions(plan: Plan) -> Iterator[tuple[str, Any]]:
+    data, measure, network = plan.data, plan.table.measure, plan.context.network
     yield "judge", f"{network.name} ({network.identity})"
     yield (
         "data",

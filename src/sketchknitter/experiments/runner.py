@@ -1,30 +1,31 @@
-"""Runs a table: trains, draws and measures whatever the cache does not hold yet."""
+"""Runs the steps of an experiment: whatever the cache does not hold yet, on one core or on many."""
 
 from __future__ import annotations
 
+import os
+import pickle
+import signal
 import time
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
-from sketchknitter import io
-from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.errors import UserError
-from sketchknitter.experiments import measuring
-from sketchknitter.experiments.declare import REAL, Row, Table
-from sketchknitter.experiments.gallery import DRAWN, Gallery
-from sketchknitter.experiments.kinds import kind
-from sketchknitter.experiments.parts import MEASURING, Parts
-from sketchknitter.experiments.results import Results, collect
-from sketchknitter.metrics.features import FeatureNetwork
-from sketchknitter.systems.sketchknitter.model import Generator
+from sketchknitter.experiments.cache import held
+from sketchknitter.experiments.steps import Step, Work, in_order
+from sketchknitter.systems.contract import Progress
+
+BEAT = 0.5  # seconds between two looks at what the processes report
 
 
 class Meter(Protocol):
-    """Told what goes on; units are evaluations of one drawing."""
+    """Told what goes on, in estimated seconds of work."""
 
     def plan(self, total: float, finished: float) -> None: ...
 
@@ -47,162 +48,203 @@ class Silent:
 
 
 class Runner:
-    """One table on one data set.
+    """Does steps and remembers them.
 
     Args:
-        table: what to do.
-        data: with train, valid and test drawings.
-        folder: where the cache is.
-        network: the judge.
+        context: what they share; another process gets a copy.
+        folder: of the cache; held while steps run, so that no two runs meet there.
         meter: told of progress.
-        device: where models train and draw.
+        jobs: steps done at the same time, each in a process with one thread; 1 does all here.
     """
 
     def __init__(
-        self,
-        table: Table,
-        data: PreparedSet,
-        folder: Path,
-        network: FeatureNetwork,
-        meter: Meter | None = None,
-        device: str = "cpu",
+        self, context: Any, folder: Path, meter: Meter | None = None, jobs: int = 1
     ) -> None:
-        self.table, self.network, self.device = table, network, device
-        self.data = data.select(table.classes) if table.classes else data
-        self.parts = Parts(table, self.data, folder, network, device)
-        self.gallery = Gallery(self.parts)
+        if jobs < 1:
+            raise UserError(f"jobs must be at least 1, not {jobs}")
+        self.context, self.folder, self.jobs = context, folder, jobs
         self.meter = meter or Silent()
-        self.omitted: dict[str, str] = {}
-        self._generators: dict[str, Generator] = {}
-        self._check()
+        self.failed: dict[Path, str] = {}
 
-    def _check(self) -> None:
-        """Everything that can be known to be wrong before hours of work."""
-        for model in self.table.models.values():
-            kind(model.kind, f"models.{model.name}: ").check(model.options, f"models.{model.name}")
-        for row in self.table.rows:
-            count, chunk = self.table.drawings(row), self.table.measure.chunk
-            if count % len(self.data.classes) or (count > chunk and chunk % len(self.data.classes)):
-                raise UserError(
-                    f"row {row.name!r}: {count} drawings in chunks of {chunk} cannot be shared "
-                    f"evenly by {len(self.data.classes)} classes; make both a multiple"
-                )
-            if row.model != REAL:
-                self.parts.kind(row.model).drawing_work(row.settings)
-            self.gallery.reference(count)
+    def run(self, steps: Iterable[Step]) -> dict[Path, str]:
+        """Do what is left to do.
 
-    def run(self) -> Results:
-        """Do what is left to do, then read everything back.
+        Returns:
+            Folders of optional steps that could not be done, and of all that need them, with the
+            reason.
 
         Raises:
-            UserError: a model cannot be trained, or a row not be drawn or measured.
+            UserError: a step cannot be done, another run works in the folder, or a process died.
         """
-        rows = list(self._possible())
-        self.meter.plan(*self.parts.work(rows))
-        for name in self.parts.needed(rows):
-            self._train(name)
-        for row in list(rows):
-            try:
-                for seed in self.table.seeds(row):
-                    self._draw(row, seed)
-                    self._measure(row, seed)
-            except UserError as error:
-                if not row.optional:
-                    raise UserError(f"row {row.name!r}: {error}") from None
-                self.omitted[row.name] = str(error)
-                rows.remove(row)
-        for count in sorted({self.table.drawings(r) for r in rows}):
-            for seed in range(self.table.measure.seeds):
-                self._measure(None, seed, count)
-        return collect(self.parts, self.gallery, rows, self.omitted)
+        todo = in_order(steps)
+        with held(self.folder):
+            costs = _costs(todo)
+            self.meter.plan(
+                sum(costs.values()), sum(costs[s.part.folder] for s in todo if s.part.done)
+            )
+            left = [s for s in todo if not s.part.done]
+            if self.jobs == 1 or len(left) < 2:
+                for step in left:
+                    if self._possible(step):
+                        self.meter.start(step.title)
+                        self._finish(step, lambda s=step: self._here(s, costs))
+            else:
+                self._spread(left, costs)
+        return self.failed
 
-    def _possible(self) -> Iterator[Row]:
-        """Rows whose models can be made; the others are noted as left out."""
-        for row in self.table.rows:
-            try:
-                for name in self.parts.chain(row):
-                    self.parts.behavior(self.table.models[name], None)
-            except UserError as error:
-                if not self.table.models[row.model].optional:
-                    raise
-                self.omitted[row.name] = str(error)
-                continue
-            yield row
+    def _possible(self, step: Step) -> bool:
+        """Whether nothing that a step needs has failed."""
+        for need in step.needs:
+            if reason := self.failed.get(need.part.folder):
+                self.failed[step.part.folder] = reason
+                return False
+        return True
 
-    def _train(self, name: str) -> None:
-        part, model = self.parts.training(name), self.table.models[name]
-        if part.done:
-            return
-        self.meter.start(f"training {name}")
-        start = self.parts.training(model.of).folder if model.of else None
-        kind(model.kind).train(
-            model.options, self.data, part.begin(), start, self.device, self.meter.tick
+    def _finish(self, step: Step, outcome: Any) -> None:
+        """Remember what a step returned, or that it cannot be done."""
+        try:
+            step.part.finish(outcome())
+        except UserError as error:
+            if not step.optional:
+                raise UserError(f"{step.title}: {error}") from None
+            self.failed[step.part.folder] = str(error)
+
+    def _here(self, step: Step, costs: dict[Path, float]) -> dict[str, Any]:
+        told = _Share(self.meter, costs[step.part.folder])
+        inputs = [need.part.folder for need in step.needs]
+        found = _timed(step.work, self.context, step.part.begin(), inputs, told)
+        told("", 1, 1)
+        return found
+
+    # -- many at once ----------------------------------------------------------------------------
+    def _spread(self, left: list[Step], costs: dict[Path, float]) -> None:
+        """Steps whose needs are done, as many at once as there are processes."""
+        processes = get_context("spawn")
+        stop, reports = processes.Event(), processes.SimpleQueue()
+        blob = pickle.dumps(self.context)
+        waiting = list(left)
+        running: dict[Future[dict[str, Any]], Step] = {}
+        shares: dict[str, _Share] = {}
+        pool = ProcessPoolExecutor(
+            self.jobs, mp_context=processes, initializer=_begin, initargs=(blob, stop, reports)
         )
-        part.finish({"model": name})
+        try:
+            while waiting or running:
+                self._submit(pool, waiting, running, shares, costs)
+                if not running:
+                    continue
+                over, _ = wait(running, timeout=BEAT, return_when=FIRST_COMPLETED)
+                while not reports.empty():
+                    name, done, total = reports.get()
+                    shares[name]("", done, total)
+                for future in over:
+                    step = running.pop(future)
+                    self._finish(step, future.result)
+                    shares[step.part.folder.name]("", 1, 1)
+        except BrokenProcessPool:
+            raise UserError(
+                "a process died (out of memory?); run again to go on, with fewer jobs"
+            ) from None
+        finally:
+            stop.set()  # whatever still runs ends at its next report
+            pool.shutdown(wait=True, cancel_futures=True)
 
-    def _generator(self, name: str) -> Generator:
-        if name not in self._generators:
-            self._generators = {
-                name: self.parts.kind(name).load(self.parts.training(name).folder, self.device)
-            }
-        return self._generators[name]
+    def _submit(
+        self,
+        pool: ProcessPoolExecutor,
+        waiting: list[Step],
+        running: dict[Future[dict[str, Any]], Step],
+        shares: dict[str, _Share],
+        costs: dict[Path, float],
+    ) -> None:
+        for step in list(waiting):
+            if len(running) >= self.jobs:
+                return
+            if not self._possible(step):
+                waiting.remove(step)
+            elif all(need.part.done for need in step.needs):
+                waiting.remove(step)
+                self.meter.start(step.title)
+                shares[step.part.folder.name] = _Share(self.meter, costs[step.part.folder])
+                inputs = [need.part.folder for need in step.needs]
+                running[pool.submit(_elsewhere, step.work, step.part.begin(), inputs)] = step
 
-    def _draw(self, row: Row, seed: int) -> None:
-        if row.model == REAL:
-            return
-        for i, part in enumerate(self.parts.drawing(row, seed)):
-            if part.done:
-                continue
-            self.meter.start(f"drawing {row.name}, seed {seed}")
-            generator = self._generator(row.model)
-            n = self.parts.chunks(row)[i]
-            clock, cpu = time.perf_counter(), time.process_time()
-            # every chunk has a seed of its own, alike for all rows: pairs of rows share their noise
-            drawn = self.parts.kind(row.model).draw(
-                generator,
-                n,
-                1000 * seed + i,
-                row.settings,
-                self.table.measure.batch_size,
-                self.meter.tick,
-            )
-            record = {
-                "n": n,
-                "seconds": round(time.perf_counter() - clock, 3),
-                "cpu": round(time.process_time() - cpu, 3),
-                "threads": torch.get_num_threads(),
-                "evaluations": drawn.evaluations,
-            }
-            io.write(drawn.sketches, part.begin() / DRAWN)
-            part.finish(record)
 
-    @cached_property
-    def _bench(self) -> measuring.Bench:
-        train = self.data.train if self.table.measure.copies else None
-        sketches = [train.sketch(i) for i in range(len(train))] if train is not None else []
-        return measuring.Bench(self.network, self.table.measure.geometry_repeats, sketches)
+class _Share:
+    """Turns (done, total) of one step into ticks of its estimated cost."""
 
-    def _measure(self, row: Row | None, seed: int, count: int = 0) -> None:
-        count = count or self.table.drawings(row) if row is not None else count
-        part = self.parts.measurement(row, seed, count)
-        if part.done:
-            return
-        self.meter.start(f"measuring {row.name if row else 'real drawings'}, seed {seed}")
-        if row is not None and row.model != REAL:
-            drawn, real = (
-                self.gallery.by_fold(self.gallery.drawn(row, seed)),
-                self.gallery.reference(count),
-            )
-        else:
-            first, second = self.gallery.halves(count, seed)
-            drawn = self.gallery.by_fold(
-                self.gallery.drawn(row, seed) if row is not None else first
-            )
-            real = self.gallery.by_fold(second)
-        copies = self.table.measure.copies and seed == 0 and row is not None
-        found = {}
-        for fold, sketches in drawn.items():
-            whole = fold == measuring.ALL
-            found[fold] = self._bench.measure(sketches, real[fold], copies and whole)
-        part.finish({"figures": found, "drawings": {k: len(v) for k, v in drawn.items()}})
-        self.meter.tick(MEASURING * count)
+    def __init__(self, meter: Meter, cost: float) -> None:
+        self.meter, self.cost, self.told = meter, cost, 0.0
+
+    def __call__(self, what: str, done: float, total: float) -> None:
+        now = self.cost * min(1.0, done / total if total else 1.0)
+        if now > self.told:
+            self.meter.tick(now - self.told)
+            self.told = now
+
+
+def _costs(steps: Sequence[Step]) -> dict[Path, float]:
+    """Seconds of each step: measured, or those of its family, or its own guess."""
+    known: dict[str, list[float]] = {}
+    for step in steps:
+        if step.part.done and step.family:
+            known.setdefault(step.family, []).append(step.part.record.get("step_seconds", 0.0))
+    return {
+        step.part.folder: sum(known[step.family]) / len(known[step.family]) + 0.01
+        if known.get(step.family)
+        else step.seconds
+        for step in steps
+    }
+
+
+def _timed(
+    work: Work, context: Any, folder: Path, inputs: Sequence[Path], progress: Progress
+) -> dict[str, Any]:
+    start = time.perf_counter()
+    found = work(context, folder, inputs, progress)
+    return {**found, "step_seconds": round(time.perf_counter() - start, 3)}
+
+
+# -- in the other processes ------------------------------------------------------------------------
+class _Stopped(UserError):
+    """The run is over; nobody reads this."""
+
+
+_context: Any
+_stop: Any
+_reports: Any
+_parent: int
+
+
+def _begin(blob: bytes, stop: Any, reports: Any) -> None:
+    global _context, _stop, _reports, _parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    torch.set_num_threads(1)
+    _context, _stop, _reports, _parent = pickle.loads(blob), stop, reports, os.getppid()
+
+
+def _elsewhere(work: Work, folder: Path, inputs: Sequence[Path]) -> dict[str, Any]:
+    said = 0.0
+
+    def progress(what: str, done: float, total: float) -> None:
+        nonlocal said
+        if os.getppid() != _parent:  # killed: nobody may write to the cache without it
+            os._exit(1)
+        if _stop.is_set():
+            raise _Stopped("stopped")
+        if time.monotonic() > said + BEAT:
+            said = time.monotonic()
+            _reports.put((folder.name, done, total))
+
+    return _timed(work, _context, folder, inputs, progress)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread, for sums that come out alike however many there are otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sketchknitter.experiments.measuring import ALL
 from sketchknitter.experiments.results import Measured
+from sketchknitter.experiments.sets import ALL
 from sketchknitter.metrics.metric import Metric, all_metrics
 from sketchknitter.reports.document import mean_text
 
@@ -46,6 +46,7 @@ def cell(row: Measured, metric: Metric, fold: str = ALL) -> str:
 
 
 def shown(rows: list[Measured]) -> list[Metric]:
-    """Headline metrics that some row has."""
-    every = (m for m in all_metrics().values() if m.headline)
+    """Metrics that some row has: headlines; of conditional rows all."""
+    conditional = any(r.row.damage for r in rows)
+    every = (m for m in all_metrics().values() if m.headline or conditional)
     return [m for m in every if any(value(r, m.name) is not None for r in rows)]

@@ -11,6 +11,8 @@ from sketchknitter.geometry import resample
 from sketchknitter.metrics.metric import Comparison, Metric
 from sketchknitter.sketch import Sketch
 
+MOST = 4096  # points along a drawing that exploded, which may be a thousand times too large
+
 
 def spread_of(
     sketches: Sequence[Sketch], kept: Sketch | None = None, extent: float | None = None
@@ -32,9 +34,9 @@ def spread_of(
 
 
 def _ink(sketch: Sketch, extent: float, steps: int = 64) -> np.ndarray:
-    """Points (n, 2) along the ink, one for each ``steps``-th of ``extent``."""
-
-    return np.concatenate([resample(s, max(extent / steps, 1e-300)) for s in sketch.strokes])
+    """Points (n, 2) along the ink, one for each ``steps``-th of ``extent``; at most about MOST."""
+    step = max(extent / steps, sketch.ink_length / MOST, 1e-300)
+    return np.concatenate([resample(s, step) for s in sketch.strokes])
 
 
 def _away(points: np.ndarray, others: np.ndarray, far: float) -> np.ndarray:

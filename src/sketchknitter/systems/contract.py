@@ -12,8 +12,12 @@ options of its table in a TOML file, nested dataclasses are nested tables::
 The runner (:mod:`sketchknitter.experiments`) owns everything else: costs, cache keys, labels, even
 shares of the classes, seeds, measuring. To find out whether code changed, it trains the same system
 for two updates on a few made-up drawings and lets it draw three, so both must work on little data.
-A system whose training is not over in seconds then offers ``small() -> System``, the same recipe at
-its least size; otherwise the budget alone is made small.
+A system may offer three things more:
+
+- ``small() -> System``, the same recipe at its least size, where two updates would take long;
+  otherwise the budget alone is made small;
+- ``reads() -> list[Path]``, files beside the data that decide what it makes;
+- ``spent -> Budget``, what it trains for where no budget is given.
 """
 
 from __future__ import annotations

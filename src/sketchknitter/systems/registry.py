@@ -14,6 +14,9 @@ from sketchknitter.errors import UserError
 from sketchknitter.systems.contract import System
 
 SYSTEMS: dict[str, str] = {
+    "sketchknitter": "sketchknitter.editing.system:Trained",
+    "recognizability": "sketchknitter.editing.system:Staged",
+    "pretrained": "sketchknitter.editing.system:Pretrained",
     "sketchrnn": "sketchrnn:SketchRNN",
     "pix2seq": "pix2seq:SketchPix2seq",
     "healer": "healer:SketchHealer",
@@ -22,7 +25,7 @@ SYSTEMS: dict[str, str] = {
     "chirodiff": "chirodiff:ChiroDiff",
     "flow": "flow:FlowMatching",
 }
-"""Short name to ``module:Class``; modules are those of :mod:`sketchknitter.systems`."""
+"""Short name to ``module:Class``; modules are those of :mod:`sketchknitter.systems`, or whole."""
 
 T = TypeVar("T")
 
@@ -33,8 +36,7 @@ def find(kind: str, where: str = "") -> type:
     Raises:
         UserError: no such name, module or class, or a class that is no system.
     """
-    target = SYSTEMS.get(kind)
-    target = f"sketchknitter.systems.{target}" if target is not None else kind
+    target = _whole(SYSTEMS[kind]) if kind in SYSTEMS else kind
     module, _, name = target.partition(":")
     if not name:
         raise UserError(
@@ -57,8 +59,11 @@ def find(kind: str, where: str = "") -> type:
 def name_of(system: type) -> str:
     """The short name of a system's class, or its ``module:Class``."""
     target = f"{system.__module__}:{system.__qualname__}"
-    short = target.removeprefix("sketchknitter.systems.")
-    return next((name for name, known in SYSTEMS.items() if known == short), target)
+    return next((name for name, known in SYSTEMS.items() if _whole(known) == target), target)
+
+
+def _whole(target: str) -> str:
+    return target if target.startswith("sketchknitter.") else f"sketchknitter.systems.{target}"
 
 
 def make(kind: str, options: Mapping[str, Any], where: str = "") -> System:

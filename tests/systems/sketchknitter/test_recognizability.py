@@ -304,19 +304,27 @@ def test_encouragement_raises_the_score_and_keeps_the_forward_equation(trained):
 
 
 # -- the evidence ----------------------------------------------------------------------------------
-def test_explain_draws_the_figure_and_says_what_it_found(tmp_path, trained, guide):
-    model = SketchKnitter.from_pretrained(trained)
-    evidence = explain.gather(model, guide, n=8, steps=(4,), count=8)
+def test_explain_draws_the_figure_and_says_what_it_found(tmp_path, trained):
+    question = explain.Question(8, (4,), count=8)
+    evidence = explain.explain(str(trained), question, tmp_path)
     assert evidence.noise.shape == (len(evidence.t), 8)
     assert set(evidence.marks[4]) <= set(evidence.t.tolist())
     # the noisiest level estimates all of its noise: E|N(0, 1)| = 0.80
     assert evidence.noise[-1].mean() > 0.6
-    explain_figure.save(evidence, tmp_path / "figure.png")
+    for name in ("figure.png", "r.md", "r.html", "r.csv"):
+        explain_figure.save(evidence, tmp_path / name)
     assert (tmp_path / "figure.png").stat().st_size > 10_000
+    assert (tmp_path / "evidence.png").read_bytes() == (tmp_path / "figure.png").read_bytes()
+    assert (tmp_path / "r.csv").read_text().count("\n") == 4 * len(evidence.t) + 1
     assert "95 % bootstrap" in explain.verdict(evidence)
+    (done,) = tmp_path.glob("cache/walk-*/done.json")
+    stamp = done.stat().st_mtime_ns
+    again = explain.explain(str(trained), question, tmp_path)
+    assert done.stat().st_mtime_ns == stamp
+    assert explain.verdict(again) == explain.verdict(evidence)
     with pytest.raises(UserError, match="at least 8"):
-        explain.gather(model, guide, n=4)
-    with pytest.raises(UserError, match=r"name a \.png"):
+        explain.Question(4)
+    with pytest.raises(UserError, match=r"one of \.png"):
         explain_figure.check_output(tmp_path / "figure.txt")
 
 

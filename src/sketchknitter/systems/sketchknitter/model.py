@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from os import PathLike
@@ -163,7 +163,7 @@ class DrawingModel:
 
     def stream(
         self,
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
         n: int = 1,
         *,
         seed: int = 0,
@@ -176,6 +176,7 @@ class DrawingModel:
         """:meth:`sample`, one sketch after another: memory stays flat for any ``n``.
 
         Args:
+            label: a class, several that are drawn in turn, or None for all evenly.
             first: start with the sketch of this number; a multiple of :func:`window_of` the batch
                 size gives bit by bit what a stream from 0 would come to.
             watch: called for each evaluation with the sketch numbers of the batch and the frame.
@@ -188,12 +189,13 @@ class DrawingModel:
         method = sampling.method(settings.sampler, settings.eta)
         timesteps = self.policy(settings)
         model = self._wrapped(settings)
-        fixed = None if label is None else class_index(self.classes, label)
+        told = [label] if isinstance(label, str) else list(label or ())
+        fixed = [class_index(self.classes, name) for name in told]
         window = window_of(batch_size)
         for start in range(first, n, window):
             numbers = np.arange(start, min(n, start + window))
             labels = np.array(
-                [fixed if fixed is not None else self._class(seed, int(i)) for i in numbers]
+                [fixed[i % len(fixed)] if fixed else self._class(seed, int(i)) for i in numbers]
             )
             streams = [stream(seed, int(i)) for i in numbers]
             lengths = np.array(

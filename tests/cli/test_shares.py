@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -109,3 +110,28 @@ def test_what_one_process_must_do(model: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(SystemExit):
         main(["sample", "--verbose"])
+
+
+def test_two_processes_measure_what_one_measures(data_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "real"
+    folder.mkdir()
+    for kind in ("airplane", "apple", "cactus", "cat", "crab", "duck", "face", "pig"):
+        (folder / f"{kind}.npz").symlink_to(data_dir / f"quickdraw/{kind}.npz")
+    command = ["evaluate", f"{folder}:valid", "--against", str(folder),
+               "--geometry-repeats", "0", "--no-copy-check"]  # fmt: skip
+    main([*command, "-o", str(tmp_path / "one.json")])
+    done = torchrun([*command, "-o", str(tmp_path / "two.json")])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written to") == 1
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert figures(one) == figures(two)
+    assert len(figures(one)) > 10
+
+
+def figures(report: object) -> list[float]:
+    """All numbers with a fraction in a report, in order."""
+    if isinstance(report, dict):
+        return [f for key in report if "second" not in key for f in figures(report[key])]
+    if isinstance(report, list):
+        return [f for item in report for f in figures(item)]
+    return [report] if isinstance(report, float) else []

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sketchknitter.cli.shares import processes
 from sketchknitter.errors import UserError
 
 EXAMPLES = """Every metric of a drawing file against real drawings, each with its floor.
@@ -20,6 +21,7 @@ examples:
   sketchknitter evaluate cats.npz --against prepared --split test
   sketchknitter evaluate prepared:valid --against prepared -o report.html
   sketchknitter evaluate apple.npz:valid --against apple.npz --geometry-repeats 0
+  torchrun --nproc-per-node 2 -m sketchknitter evaluate many.npz --against prepared
   sketchknitter evaluate page.ndjson --against prepared --classes cat pig -o report.json
 """
 
@@ -73,6 +75,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter.data.sides import read_sides
     from sketchknitter.metrics.features import FeatureNetwork
     from sketchknitter.metrics.judge.network import load_judge
+    from sketchknitter.metrics.shared import SharedNetwork
     from sketchknitter.reports.document import to_text
     from sketchknitter.reports.evaluate import Settings, evaluate
 
@@ -85,24 +88,29 @@ def run(argv: list[str]) -> None:
         network = Inception()
     else:
         network = load_judge(options.judge)
-    sides = read_sides(options.file, options.against, options.split, options.classes, True)
-    result = evaluate(
-        sides.drawings,
-        sides.reference,
-        heldout=sides.heldout,
-        train=sides.train,
-        network=network,
-        settings=Settings(
-            n=options.n,
-            seed=options.seed,
-            geometry_repeats=options.geometry_repeats,
-            copy_check=options.copy_check,
-        ),
-        names=sides.names,
-        notes=sides.notes,
-        progress=sys.stderr.isatty(),
-    )
-    print(to_text(report.summary(result)), end="")
-    if options.output is not None:
-        report.write(result, options.output)
-        print(f"\nwritten to {options.output}")
+    with processes() as (rank, world):
+        if world > 1:
+            network = SharedNetwork(network)
+        sides = read_sides(options.file, options.against, options.split, options.classes, True)
+        result = evaluate(
+            sides.drawings,
+            sides.reference,
+            heldout=sides.heldout,
+            train=sides.train,
+            network=network,
+            settings=Settings(
+                n=options.n,
+                seed=options.seed,
+                geometry_repeats=options.geometry_repeats,
+                copy_check=options.copy_check,
+            ),
+            names=sides.names,
+            notes=sides.notes,
+            progress=sys.stderr.isatty() and not rank,
+        )
+        if rank:
+            return
+        print(to_text(report.summary(result)), end="")
+        if options.output is not None:
+            report.write(result, options.output)
+            print(f"\nwritten to {options.output}")

@@ -86,6 +86,13 @@ class Studio:
             line = next(line for line in f if line.startswith("VmRSS"))
         return int(line.split()[1]) / 1024
 
+    @property
+    def processor(self) -> float:
+        """Processor seconds used so far, which do not depend on what else the machine does."""
+        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
+            words = f.read().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)
         self.process.wait(20)
@@ -166,16 +173,23 @@ def halves(port: int, count: int) -> list[list[Any]]:
     return [out[i % len(out)] for i in range(count)]
 
 
-def one_hand(port: int, count: int) -> dict[str, Any]:
-    tally = Tally()
-    for i, strokes in enumerate(halves(port, count)):
-        body = json.dumps({"strokes": strokes, "n": 6, "seed": i}).encode()
-        ask(port, "complete", body, "one", tally)
+def one_hand(studio: Studio, count: int) -> dict[str, Any]:
+    tally, first = Tally(), Tally()
+    drawings = halves(studio.port, count)
+    spent = []
+    for n, seen in ((1, first), (6, tally)):
+        before = studio.processor
+        for i, strokes in enumerate(drawings):
+            body = json.dumps({"strokes": strokes, "n": n, "seed": i}).encode()
+            ask(studio.port, "complete", body, "one", seen)
+        spent.append((studio.processor - before) / count)
     print(f"one client, {count} half drawings, six endings each, one thread:")
+    print(f"  processor: {1000 * spent[0]:.0f} ms for one ending, {1000 * spent[1]:.0f} ms for six")
     return {
         "first_frame": percentiles("first frame", tally.frame),
         "first_ending": percentiles("first ending", tally.ending),
         "six_endings": percentiles("six endings", tally.done),
+        "processor_s": spent,
     }
 
 
@@ -236,12 +250,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=20)
-    parser.add_argument("--drawings", type=int, default=24, help="of the single client")
+    parser.add_argument("--drawings", type=int, default=12, help="of the single client")
     parser.add_argument("--json", help="file for the figures")
     options = parser.parse_args()
     studio = Studio()
     try:
-        one = one_hand(studio.port, options.drawings)
+        one = one_hand(studio, options.drawings)
         many = many_hands(studio, options.clients, options.seconds)
     finally:
         studio.end()

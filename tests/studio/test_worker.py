@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,15 +102,9 @@ def test_who_goes_away_frees_the_core_before_the_next_evaluation() -> None:
 def test_a_closed_connection_frees_the_core() -> None:
     paced = Paced()
     studio = Worker(lambda: paced)  # type: ignore[arg-type, return-value]
-    sock = bound("127.0.0.1", 0)
-    config = uvicorn.Config(create_app(studio), log_level="error", lifespan="on")
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, args=([sock],))
-    thread.start()
-    try:
-        until(lambda: studio.ready and server.started)
+    with served(studio) as port:
         paced.hold_at = paced.evaluations + 3
-        connection = HTTPConnection("127.0.0.1", sock.getsockname()[1], timeout=10)
+        connection = HTTPConnection("127.0.0.1", port, timeout=10)
         body = json.dumps({"strokes": WAVE, "n": 12})
         connection.request("POST", "/api/v1/complete", body)
         answer = connection.getresponse()
@@ -119,11 +116,31 @@ def test_a_closed_connection_frees_the_core() -> None:
         paced.go.set()
         until(lambda: studio.waiting == 0)
         assert paced.evaluations == paced.hold_at
-    finally:
-        paced.go.set()
-        server.should_exit = True
-        thread.join(10)
-        sock.close()
+
+
+def test_the_client_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
+    page = Path(__file__).parents[2] / "docs" / "studio.md"
+    (code,) = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    with served(Worker(Paced)) as port:  # type: ignore[arg-type]
+        exec(code.replace("8765", str(port)), {})
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2  # endings
+    assert json.loads(lines[0])[0] == [[0, 0], [50, 90], [100, 0]]
+
+
+@contextmanager
+def served(studio: Worker) -> Iterator[int]:
+    """A studio behind a real server; its port."""
+    with bound("127.0.0.1", 0) as sock:
+        server = uvicorn.Server(uvicorn.Config(create_app(studio), log_level="error"))
+        thread = threading.Thread(target=server.run, args=([sock],))
+        thread.start()
+        try:
+            until(lambda: studio.ready and server.started)
+            yield sock.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join(10)
 
 
 def until(what: Callable[[], bool]) -> None:

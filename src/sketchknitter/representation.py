@@ -66,39 +66,53 @@ class Representation:
         return self._times("unit", z.shape[-2], z[..., :2])
 
     def _times(self, kind: _Map, rows: int, values: Points) -> Points:
-        key = (kind, self.rho, self.scale, rows)
         if isinstance(values, np.ndarray):
-            return _matrix(*key) @ values
-        return _tensor(*key, values.dtype, values.device) @ values
+            return _matrix(kind, self.rho, self.scale, rows) @ values
+        return _tensor(kind, self.rho, self.scale, rows, values) @ values
+
+
+def _written(xp: Any, kind: _Map, rho: float, scale: float, rows: int) -> Any:
+    """The matrix of a map, float64, in the functions that NumPy and torch share (``xp``)."""
+    implied = 1 if rho >= 1 else 0
+    high, wide = rows, rows
+    if kind == "positions":
+        high += implied
+    elif kind == "filter":
+        wide += implied
+    i = xp.arange(high, dtype=xp.float64)[:, None]
+    j = xp.arange(wide, dtype=xp.float64)[None]
+    if kind == "filter" and implied:
+        return (xp.where(j - i == 1, 1.0, 0.0) - xp.where(i == j, 1.0, 0.0)) / scale
+    root = (1 - rho**2) ** 0.5 if not implied else 1.0
+    if kind == "filter":
+        z = xp.where(i == j, 1.0, 0.0) - rho * xp.where(i - j == 1, 1.0, 0.0)
+        return z * xp.where(i == 0, root, 1.0) / scale
+    lag = i - j - (implied if kind == "positions" else 0)
+    sums = xp.where(lag >= 0, rho ** xp.where(lag >= 0, lag, 0.0), 0.0)
+    points = sums * xp.where(j == 0, 1 / root, 1.0)
+    if kind == "positions":
+        return points * scale
+    # below 1 the walk is stationary; at 1 its variance grows with the number of steps
+    return points / xp.sqrt(i + 1) if implied else points * root
 
 
 @lru_cache(maxsize=256)
 def _matrix(kind: _Map, rho: float, scale: float, rows: int) -> Floats:
-    lag = np.arange(rows)[:, None] - np.arange(rows)[None]
-    sums = np.where(lag >= 0, float(rho) ** np.maximum(lag, 0), 0.0)
-    if kind == "unit":
-        # below 1 the walk is stationary; at 1 its variance grows with the number of steps
-        out = sums / np.sqrt(np.arange(1, rows + 1))[:, None] if rho >= 1 else sums
-        if rho < 1:
-            out = out * (1 - rho**2) ** 0.5
-            out[:, 0] /= (1 - rho**2) ** 0.5
-    elif kind == "positions":
-        if rho >= 1:
-            sums = np.concatenate([np.zeros((1, rows)), sums])
-        else:
-            sums[:, 0] /= (1 - rho**2) ** 0.5
-        out = sums * scale
-    elif rho >= 1:
-        out = (np.eye(rows, rows + 1, 1) - np.eye(rows, rows + 1)) / scale
-    else:
-        out = (np.eye(rows) - rho * np.eye(rows, k=-1)) / scale
-        out[0] *= (1 - rho**2) ** 0.5
+    out: Floats = _written(np, kind, rho, scale, rows)
     out.flags.writeable = False
     return out
 
 
+def _tensor(kind: _Map, rho: float, scale: float, rows: int, like: Tensor) -> Tensor:
+    import torch
+
+    if torch.compiler.is_compiling():  # traced for any number of rows: nothing to remember
+        return _written(torch, kind, rho, scale, rows).to(like)
+    return _kept(kind, rho, scale, rows, like.dtype, like.device)
+
+
 @lru_cache(maxsize=256)
-def _tensor(
+def _kept(
     kind: _Map, rho: float, scale: float, rows: int, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
     import torch

@@ -15,6 +15,7 @@ from sketchknitter.diffusion.denoiser import (
     HeadPens,
     Parametrization,
     expand,
+    read_pens,
 )
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.nn.unet1d import UNet1d
@@ -175,15 +176,15 @@ def test_bits_round_trip() -> None:
     pen = torch.randint(0, PEN_STATES, (5, 11))
     bits = BitPens().encode(pen)
     assert set(bits.unique().tolist()) == {-1.0, 1.0}
-    log_p = BitPens().read(torch.cat([torch.randn(5, 11, 2), bits], dim=-1), bits)
+    log_p = read_pens(torch.cat([torch.randn(5, 11, 2), bits], dim=-1), None)
     assert torch.equal(log_p.argmax(dim=-1), pen)
     assert log_p.exp().amax(dim=-1).min() > 0.999
     torch.testing.assert_close(log_p.exp().sum(dim=-1), torch.ones(5, 11))
 
 
 def test_head_reads_logits() -> None:
-    pens, logits = HeadPens(), torch.randn(4, 7, PEN_STATES)
-    log_p = pens.read(torch.randn(4, 7, 2), logits)
+    logits = torch.randn(4, 7, PEN_STATES)
+    log_p = read_pens(torch.randn(4, 7, 2), logits)
     torch.testing.assert_close(log_p, logits.log_softmax(dim=-1))
     model = make("head")
     out = model(

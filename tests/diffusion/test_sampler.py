@@ -347,7 +347,7 @@ def test_state_keeps_chosen_rows() -> None:
     keep = torch.tensor([True, False, True])
     x, lam = torch.randn(3, 2, 2), torch.randn(3)
     assert State(x).rows(keep).x0 is None
-    kept = State(x, x + 1, lam).rows(keep)
+    kept = State(x, x0=x + 1, half_log_snr=lam).rows(keep)
     assert torch.equal(kept.x, x[[0, 2]])
     assert kept.half_log_snr is not None
     assert torch.equal(kept.half_log_snr, lam[[0, 2]])
@@ -360,3 +360,68 @@ def test_unknown_names_and_values() -> None:
         method("ddim", 2)
     with pytest.raises(UserError, match="small or large"):
         Ddpm("medium")
+
+
+# -- estimates agree with themselves ---------------------------------------------------------------
+class Bits:
+    """Pens are bits of x0, and depend on the label."""
+
+    schedule = Schedule("cosine", 50)
+
+    def __call__(self, x_t, t, label, mask):
+        x0 = x_t * 0 + 0.3 * (1 - label.to(x_t))[:, None, None] * torch.linspace(-1, 1, 5)
+        alpha, sigma = (c.to(x_t)[:, None, None] for c in self.schedule(t))
+        return Denoised(x0, (x_t - alpha * x0) / sigma)
+
+
+def test_guidance_guides_bit_pens() -> None:
+    x, t = torch.randn(2, 4, 5), torch.tensor([20, 30])
+    label, mask = torch.zeros(2, dtype=torch.int64), torch.ones(2, 4, dtype=torch.bool)
+    plain, guided = Bits()(x, t, label, mask), Guided(Bits(), 3.0, null=1)(x, t, label, mask)
+    torch.testing.assert_close(guided.pen, (12 * plain.x0[..., -3:]).log_softmax(dim=-1))
+    assert not torch.allclose(guided.pen, plain.pen)
+
+
+def test_another_estimate_keeps_the_state() -> None:
+    x, t = torch.randn(2, 4, 5), torch.tensor([20, 30])
+    out = Bits()(x, t, torch.zeros(2), torch.ones(2, 4, dtype=torch.bool))
+    alpha, sigma = (c.to(x)[:, None, None] for c in Bits.schedule(t))
+    other = out.with_x0(out.x0 + 1, x, alpha, sigma)
+    torch.testing.assert_close(alpha * other.x0 + sigma * other.eps, x)
+    assert not torch.equal(other.eps, out.eps)
+
+
+def test_eta_is_ddims_alone() -> None:
+    assert isinstance(method("ddim", 0.5), Ddim)
+    with pytest.raises(UserError, match="no such number"):
+        method("ancestral", 0.5)
+
+
+def test_a_method_may_ask_the_model_again() -> None:
+    """Heun's method (Karras et al. 2022) needs nothing but the step that every method has."""
+
+    class Heun(Ddim):
+        def step(self, model, state, t, s):
+            euler = super().step(model, state, t, s)
+            if bool((s < 0).any()):
+                return euler
+            first, second = state.asked(model, t), model(euler.x, s)
+            mean = Denoised((first.x0 + second.x0) / 2, (first.eps + second.eps) / 2)
+            return super().step(model, State(state.x, mean), t, s)
+
+    asked = []
+
+    class Counted(Bits):
+        def __call__(self, x_t, t, label, mask):
+            asked.append(int(t[0]))
+            return super().__call__(x_t, t, label, mask)
+
+    task = Task(
+        torch.zeros(2, dtype=torch.int64),
+        torch.ones(2, 4, dtype=torch.bool),
+        SketchNoise.keyed(0, [0, 1]),
+    )
+    grid = Grid([40, 20, 0], 50)
+    drawn = draw(Counted(), Heun(), grid, task, task.normal(5))
+    assert asked == [40, 20, 20, 0, 0]
+    torch.testing.assert_close(drawn.x0, 0.3 * torch.linspace(-1, 1, 5).expand(2, 4, 5))

@@ -215,6 +215,7 @@ def test_steering_lowers_its_own_loss(model):
         for i, p in enumerate(points):
             batch[i, : len(p)] = torch.tensor(p)
             ink[i, : len(p) - 1] = 1
+            ink[i, np.cumsum([len(s) for s in healed[i].strokes])[:-1] - 1] = 0
         picture = judge.describe(judge.picture(batch, ink))
         pairs = zip(picture, judge.seen, strict=True)
         return sum(float(((a[0] - b[0]) ** 2).mean()) for a, b in pairs)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,25 +18,47 @@ PEN_STATES = 3  # draw, lift, end
 
 @dataclass(frozen=True)
 class Denoised:
-    """What the model believes at one noise level.
+    """What the model believes at one noise level; its parts agree with each other.
 
     Attributes:
         x0: estimate of the clean state, (B, N, D).
-        eps: the noise that goes with it, (B, N, D).
-        pen: log-probabilities of (draw, lift, end), (B, N, 3).
+        eps: the noise that goes with it, x_t = alpha x0 + sigma eps, (B, N, D).
+        head: logits of (draw, lift, end) by a head of their own, (B, N, 3); None where the pens are
+            the last channels of x0.
     """
 
     x0: Tensor
     eps: Tensor
-    pen: Tensor
+    head: Tensor | None = None
+
+    @property
+    def pen(self) -> Tensor:
+        """Log-probabilities of (draw, lift, end), (B, N, 3)."""
+        return read_pens(self.x0, self.head)
+
+    def with_x0(self, x0: Tensor, x_t: Tensor, alpha: Tensor, sigma: Tensor) -> Denoised:
+        """Another estimate of x0 for the same x_t, at alpha and sigma (B, 1, 1)."""
+        return Denoised(x0, (x_t - alpha * x0) / sigma, self.head)
+
+    def with_head(self, head: Tensor | None) -> Denoised:
+        """Other logits for the pens."""
+        return Denoised(self.x0, self.eps, head)
+
+    def detach(self) -> Denoised:
+        """The same without its history."""
+        head = None if self.head is None else self.head.detach()
+        return Denoised(self.x0.detach(), self.eps.detach(), head)
+
+    def rows(self, keep: Tensor | slice) -> Denoised:
+        """Of some sketches of the batch."""
+        head = None if self.head is None else self.head[keep]
+        return Denoised(self.x0[keep], self.eps[keep], head)
 
 
-class Denoises(Protocol):
-    """Anything a sampler can step with: the denoiser itself, or a wrapper around one."""
-
-    schedule: Schedule
-
-    def __call__(self, x_t: Tensor, t: Tensor) -> Denoised: ...
+def read_pens(x0: Tensor, head: Tensor | None) -> Tensor:
+    """Log-probabilities of (draw, lift, end), (B, N, 3), of a head or of the bits in ``x0``."""
+    logits = BitPens.sharpness * x0[..., -PEN_STATES:] if head is None else head
+    return F.log_softmax(logits.float(), dim=-1)
 
 
 def expand(coefficient: Tensor, like: Tensor) -> Tensor:
@@ -84,9 +105,6 @@ class HeadPens:
     def logits(self) -> int:
         return PEN_STATES
 
-    def read(self, x0: Tensor, logits: Tensor) -> Tensor:
-        return F.log_softmax(logits.float(), dim=-1)
-
     def loss(self, logits: Tensor, pen: Tensor, alpha: Tensor) -> Tensor:
         """Weighted cross-entropy for every point, (B, N)."""
         entropy = F.cross_entropy(logits.float().transpose(1, 2), pen, reduction="none")
@@ -102,9 +120,6 @@ class BitPens:
 
     def encode(self, pen: Tensor) -> Tensor:
         return F.one_hot(pen, PEN_STATES).to(torch.float32) * 2 - 1
-
-    def read(self, x0: Tensor, logits: Tensor) -> Tensor:
-        return F.log_softmax(self.sharpness * x0[..., -PEN_STATES:].float(), dim=-1)
 
 
 Pens = HeadPens | BitPens
@@ -166,7 +181,7 @@ class Denoiser(nn.Module):
         """Denoise x_t (B, N, D) at levels t (B,) for labels (B,) and valid points (B, N)."""
         out, logits, alpha, sigma = self._run(x_t, t, label, mask)
         x0, eps = self.parametrization.split(out, x_t, alpha, sigma)
-        return Denoised(x0, eps, self.pens.read(x0, logits))
+        return Denoised(x0, eps, None if isinstance(self.pens, BitPens) else logits)
 
     def loss(
         self, xy: Tensor, pen: Tensor, mask: Tensor, label: Tensor, t: Tensor, eps: Tensor

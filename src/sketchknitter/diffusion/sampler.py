@@ -13,13 +13,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from sketchknitter.diffusion.denoiser import Denoised, expand
+from sketchknitter.diffusion.denoiser import Denoised, expand, read_pens
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.diffusion.timesteps import StepRecord, Timesteps
 from sketchknitter.errors import UserError
-
-Normal = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
@@ -62,19 +60,58 @@ class State:
 
     Attributes:
         x: (B, N, D) at the current levels.
+        out: what the model makes of it; None before it was asked.
         x0: previous estimate, for multistep methods.
         half_log_snr: lambda where that estimate was made, (B,).
     """
 
     x: Tensor
+    out: Denoised | None = None
     x0: Tensor | None = None
     half_log_snr: Tensor | None = None
 
     def rows(self, keep: Tensor) -> State:
-        x0, lam = self.x0, self.half_log_snr
-        return State(
-            self.x[keep], None if x0 is None else x0[keep], None if lam is None else lam[keep]
-        )
+        some = lambda v: None if v is None else v[keep]  # noqa: E731
+        out = None if self.out is None else self.out.rows(keep)
+        return State(self.x[keep], out, some(self.x0), some(self.half_log_snr))
+
+    def asked(self, model: Denoises, t: Tensor) -> Denoised:
+        """What the model makes of this state at levels t (B,), asked once."""
+        return model(self.x, t) if self.out is None else self.out
+
+
+class Denoises(Protocol):
+    """A model with its task: what a method may ask, as often as it likes."""
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Denoised:
+        """Of states (B, N, D) at levels (B,)."""
+        ...
+
+    def normal(self) -> Tensor:
+        """Fresh noise (B, N, D), zero outside the mask."""
+        ...
+
+
+@dataclass(frozen=True)
+class Posed:
+    """A model asked for a task."""
+
+    model: Model
+    task: Task
+    channels: int
+
+    @property
+    def schedule(self) -> Schedule:
+        return self.model.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Denoised:
+        return self.model(x_t, t, self.task.label, self.task.mask)
+
+    def normal(self) -> Tensor:
+        return self.task.normal(self.channels)
 
 
 class Method(Protocol):
@@ -84,10 +121,9 @@ class Method(Protocol):
         """The state that starts at pure noise x (B, N, D)."""
         ...
 
-    def step(
-        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
-    ) -> State:
-        """From levels t to levels s < t, (B,) each; ``normal()`` draws fresh noise."""
+    def step(self, model: Denoises, state: State, t: Tensor, s: Tensor) -> State:
+        """From levels t to levels s < t, (B,) each. ``state.asked(model, t)`` is the estimate that
+        the loop has made already; a method may ask for more."""
         ...
 
 
@@ -102,9 +138,8 @@ class Ddim:
     def init(self, x: Tensor) -> State:
         return State(x)
 
-    def step(
-        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
-    ) -> State:
+    def step(self, model: Denoises, state: State, t: Tensor, s: Tensor) -> State:
+        schedule, out = model.schedule, state.asked(model, t)
         alpha_t, sigma_t = schedule(t)
         alpha_s, sigma_s = schedule(s)
         ratio = alpha_t / alpha_s
@@ -113,8 +148,8 @@ class Ddim:
         rest = (sigma_s**2 - spread**2).clamp(min=0).sqrt()
         x = expand(alpha_s, state.x) * out.x0 + expand(rest, state.x) * out.eps
         if self.eta:
-            x = x + expand(spread, x) * normal()
-        return replace(state, x=x)
+            x = x + expand(spread, x) * model.normal()
+        return replace(state, x=x, out=None)
 
 
 class Ddpm:
@@ -132,9 +167,8 @@ class Ddpm:
     def init(self, x: Tensor) -> State:
         return State(x)
 
-    def step(
-        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
-    ) -> State:
+    def step(self, model: Denoises, state: State, t: Tensor, s: Tensor) -> State:
+        schedule, out = model.schedule, state.asked(model, t)
         alpha_t, sigma_t = schedule(t)
         alpha_s, sigma_s = schedule(s)
         ratio = alpha_t / alpha_s
@@ -144,7 +178,7 @@ class Ddpm:
         # the last step has no noise, whatever the variance
         spread = torch.where(s < 0, 0.0, variance.clamp(min=0).sqrt())
         mean = expand(from_x, state.x) * state.x + expand(from_x0, state.x) * out.x0
-        return replace(state, x=mean + expand(spread, mean) * normal())
+        return replace(state, x=mean + expand(spread, mean) * model.normal(), out=None)
 
 
 class DpmSolver2M:
@@ -153,10 +187,8 @@ class DpmSolver2M:
     def init(self, x: Tensor) -> State:
         return State(x)
 
-    def step(
-        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
-    ) -> State:
-        x, x0 = state.x, out.x0
+    def step(self, model: Denoises, state: State, t: Tensor, s: Tensor) -> State:
+        schedule, x, x0 = model.schedule, state.x, state.asked(model, t).x0
         alpha_s, sigma_s = schedule(s)
         _, sigma_t = schedule(t)
         lam = schedule.half_log_snr(t)
@@ -167,23 +199,34 @@ class DpmSolver2M:
             slope = torch.where(s < 0, 0.0, h / (2 * (lam - state.half_log_snr)))
             direction = x0 + expand(slope, x0) * (x0 - state.x0)
         x = expand(sigma_s / sigma_t, x) * x - expand(alpha_s * torch.expm1(-h), x) * direction
-        return State(x, x0, lam)
+        return State(x, None, x0, lam)
 
 
-METHODS: dict[str, Callable[[float], Method]] = {
-    "ancestral": lambda eta: Ddpm(),
-    "dpm++": lambda eta: DpmSolver2M(),
+METHODS: dict[str, Callable[..., Method]] = {
+    "ancestral": Ddpm,
+    "dpm++": DpmSolver2M,
     "ddim": Ddim,
-    "ddpm": lambda eta: Ddpm(),
-    "ddpm-large": lambda eta: Ddpm("large"),
+    "ddpm": Ddpm,  # the same by its authors' name
+    "ddpm-large": partial(Ddpm, "large"),
 }
 
 
 def method(name: str, eta: float = 0.0) -> Method:
-    """The method called ``name``, one of METHODS; ``eta`` is DDIM's."""
+    """The method called ``name``, one of METHODS.
+
+    Args:
+        eta: DDIM's noise.
+
+    Raises:
+        UserError: an unknown name, or an eta for a method that has none.
+    """
     if name not in METHODS:
         raise UserError(f"no sampler {name!r}; one of: {', '.join(METHODS)}")
-    return METHODS[name](eta)
+    if name == "ddim":
+        return Ddim(eta)
+    if eta:
+        raise UserError(f"--eta is DDIM's; the sampler {name} has no such number")
+    return METHODS[name]()
 
 
 @dataclass(frozen=True)
@@ -211,13 +254,18 @@ class Drawn:
 
     Attributes:
         x0: (B, N, D).
-        pen: log-probabilities of draw, lift, end from the last evaluation, (B, N, 3).
+        head: logits of the pens from the last evaluation, (B, N, 3); None where they are in x0.
         visited: levels visited by each sketch, in order.
     """
 
     x0: Tensor
-    pen: Tensor
+    head: Tensor | None
     visited: tuple[tuple[int, ...], ...]
+
+    @property
+    def pen(self) -> Tensor:
+        """Log-probabilities of draw, lift, end, (B, N, 3)."""
+        return read_pens(self.x0, self.head)
 
     def where(self, taken: Tensor, other: Drawn) -> Drawn:
         """These drawings, with ``other``'s in the rows where ``taken`` (B,) is True."""
@@ -225,7 +273,9 @@ class Drawn:
         pairs = zip(self.visited, other.visited, taken.tolist(), strict=True)
         return Drawn(
             torch.where(rows, other.x0, self.x0),
-            torch.where(rows, other.pen, self.pen),
+            None
+            if self.head is None or other.head is None
+            else torch.where(rows, other.head, self.head),
             tuple(theirs if t else own for own, theirs, t in pairs),
         )
 
@@ -253,7 +303,9 @@ def frames(
     left = timesteps.steps
     while len(rows):
         left -= 1
-        out = model(state.x, t, task.label, task.mask)
+        posed = Posed(model, task, x.shape[-1])
+        out = posed(state.x, t)
+        state = replace(state, out=out)
         yield Frame(rows, t, state.x, out, task)
         record = StepRecord(t, state.x, out, task.mask, task.label, left)
         s = timesteps.next(t, record)
@@ -262,9 +314,7 @@ def frames(
             return
         if not bool(on.all()):
             state, task, rows, t, s = state.rows(on), task.rows(on), rows[on], t[on], s[on]
-            out = Denoised(out.x0[on], out.eps[on], out.pen[on])
-        normal = partial(task.normal, x.shape[-1])
-        state = method.step(state, out, t, s, model.schedule, normal)
+        state = method.step(Posed(model, task, x.shape[-1]), state, t, s)
         t = s
 
 
@@ -280,25 +330,30 @@ def draw(
 ) -> Drawn:
     """Run :func:`frames` to the end; a sketch's last estimate of x_0 is its drawing."""
     x0 = torch.zeros_like(x)
-    pen = x.new_zeros((*x.shape[:2], 3))
+    head: Tensor | None = None
     visited: list[list[int]] = [[] for _ in range(len(x))]
     for frame in frames(model, method, timesteps, task, x, start):
-        x0[frame.rows], pen[frame.rows] = frame.denoised.x0, frame.denoised.pen
+        x0[frame.rows] = frame.denoised.x0
+        if frame.denoised.head is not None:
+            head = x.new_zeros((*x.shape[:2], 3)) if head is None else head
+            head[frame.rows] = frame.denoised.head
         for row, level in zip(frame.rows.tolist(), frame.t.tolist(), strict=True):
             visited[row].append(level)
         if watch is not None:
             watch(frame)
-    return Drawn(x0, pen, tuple(tuple(v) for v in visited))
+    return Drawn(x0, head, tuple(tuple(v) for v in visited))
 
 
 __all__ = [
     "Ddim",
     "Ddpm",
+    "Denoises",
     "DpmSolver2M",
     "Drawn",
     "Frame",
     "Method",
     "Model",
+    "Posed",
     "State",
     "Task",
     "draw",

@@ -99,9 +99,7 @@ def complete(
         )
         known = known_of(model, plans[a : a + BATCH], spreads[a : a + BATCH])
         anchored = _anchored(model, known, how)
-        method = Resampled(
-            sampling.method(how.sampler, how.eta), anchored, task.label, task.mask, how.resamples
-        )
+        method = Resampled(sampling.method(how.sampler, how.eta), how.resamples)
         grid = policies.grid(how.timesteps, how.steps, model.denoiser.schedule)
         tell = _telling(model, plans, kept, a, watch, show)
         drawn = sampling.draw(anchored, method, grid, task, task.normal(model.width), watch=tell)

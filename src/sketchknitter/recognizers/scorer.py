@@ -108,7 +108,7 @@ class Scorer:
     @torch.no_grad()
     def finished(self, drawn: Drawn, task: Task) -> Tensor:
         """Recognizability of finished drawings, (B,)."""
-        out = Denoised(drawn.x0, torch.full_like(drawn.x0, self.rest), drawn.pen)
+        out = Denoised(drawn.x0, torch.full_like(drawn.x0, self.rest), drawn.head)
         return self(drawn.x0, out, torch.zeros_like(task.label), task.label, task.mask)
 
 

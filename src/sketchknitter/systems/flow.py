@@ -35,7 +35,7 @@ from torch import Tensor, nn
 
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.diffusion.denoiser import BitPens
+from sketchknitter.diffusion.denoiser import BitPens, read_pens
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.representation import Representation
@@ -266,6 +266,6 @@ class FlowGenerator(DrawingGenerator):
             return guided(conditional, plain, weight)
 
         x = solve(velocity, x.to(self.device), int(given["steps"]), given["solver"], start)
-        pens = BitPens().read(x, x[..., :0])
+        pens = read_pens(x, None)
         sketches = self.codec.decode(x[..., :2], pens, lengths, names, float(given["pen_break"]))
         return [s.transformed(1.0, o) for s, o in zip(sketches, origins, strict=True)]

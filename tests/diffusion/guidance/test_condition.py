@@ -127,7 +127,7 @@ def test_known_pens_are_told_and_others_are_not():
     assert out.x0[0, 1, 2:].tolist() == [-1, -1, 1]
     assert out.x0[0, 2, 2:].tolist() == [0, 0, 0]
     assert out.pen[0, 1].argmax() == 2
-    assert out.pen[0, 2].tolist() == [0, 0, 0]
+    assert out.head[0, 2].tolist() == [0, 0, 0]
 
 
 def test_drift_lets_the_whole_move_and_nothing_else():
@@ -175,7 +175,7 @@ def conditional(times: int, lean: bool = False) -> tuple[float, float]:
     anchored = Anchored(gaussian, Representation(0.0, 1.0), many, bits=False, lean=lean)
     label, mask = torch.zeros(b, dtype=torch.int64), torch.ones(b, 2, dtype=torch.bool)
     task = Task(label, mask, SketchNoise.keyed(0, range(b)))
-    method = Resampled(Ddim(), anchored, label, mask, times, interval=(0.0, 1.0))
+    method = Resampled(Ddim(), times, interval=(0.0, 1.0))
     drawn = draw(anchored, method, uniform(25, gaussian.schedule), task, task.normal(2))
     assert torch.allclose(drawn.x0[:, 0], torch.tensor(1.5), atol=1e-4)
     return float(drawn.x0[:, 1].mean()), float(drawn.x0[:, 1].var())
@@ -199,7 +199,7 @@ def test_without_repetitions_a_resampled_method_is_the_method():
     label, mask = torch.zeros(2, dtype=torch.int64), torch.ones(2, 3, dtype=torch.bool)
     x = torch.randn(2, 3, 2)
     results, calls = [], []
-    for method in (Ddim(), Resampled(Ddim(), gaussian, label, mask, 0)):
+    for method in (Ddim(), Resampled(Ddim(), 0)):
         task = Task(label, mask, SketchNoise.keyed(0, range(2)))
         gaussian.calls = 0
         results.append(draw(gaussian, method, uniform(10, gaussian.schedule), task, x).x0)

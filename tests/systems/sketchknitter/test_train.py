@@ -245,7 +245,7 @@ class _Timid(torch.nn.Module):
     def forward(self, x_t, t, label, mask):  # type: ignore[no-untyped-def]
         lift = torch.where(self.queue.pop() == 1, 0.2, 0.1)
         pen = torch.stack([1 - lift, lift, torch.zeros_like(lift)], dim=-1).clamp(min=1e-9).log()
-        return dataclasses.replace(self.inner(x_t, t, label, mask), pen=pen)
+        return dataclasses.replace(self.inner(x_t, t, label, mask), head=pen)
 
 
 def test_calibration_finds_the_threshold_of_a_timid_head(data: PreparedSet) -> None:

@@ -23,4 +23,4 @@ class Clamped:
         out = self.denoiser(x_t, t, label, mask)
         x0 = out.x0.clamp(-self.bound, self.bound)
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
-        return Denoised(x0, (x_t - alpha * x0) / sigma, out.pen)
+        return out.with_x0(x0, x_t, alpha, sigma)

@@ -56,4 +56,5 @@ class Guided:
             out[some] += extra * (values[:b][some] - values[b:])
             return out
 
-        return Denoised(pushed(both.x0), pushed(both.eps), both.pen[:b])
+        head = None if both.head is None else both.head[:b]
+        return Denoised(pushed(both.x0), pushed(both.eps), head)

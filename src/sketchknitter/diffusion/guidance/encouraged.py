@@ -37,11 +37,10 @@ class Encouraged:
         # cuDNN refuses to differentiate a recurrence that is not in training mode
         with torch.enable_grad(), torch.backends.cudnn.flags(enabled=False):
             x0 = out.x0.detach().requires_grad_(True)
-            score = self.scorer(x_t, Denoised(x0, out.eps, out.pen), t, label, mask)
+            score = self.scorer(x_t, Denoised(x0, out.eps, out.head), t, label, mask)
             (slope,) = torch.autograd.grad(score.clamp(min=1e-6).log().sum(), x0)
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         push = self.weight * sigma**2 * slope * mask[..., None]
         size = (push**2).sum(dim=(1, 2), keepdim=True) / mask.sum(dim=1).clamp(min=1)[:, None, None]
         push = push * (self.bound / size.sqrt().clamp(min=self.bound))
-        x0 = out.x0 + push
-        return Denoised(x0, (x_t - alpha * x0) / sigma, out.pen)
+        return out.with_x0(out.x0 + push, x_t, alpha, sigma)

@@ -36,7 +36,8 @@ class Blended:
         both = self.model(x_t.repeat(2, 1, 1), t.repeat(2), labels, mask.repeat(2, 1))
         w = expand(self.weight, x_t)
         mean = lambda v: torch.lerp(v[:b], v[b:], w)  # noqa: E731
-        return Denoised(mean(both.x0), mean(both.eps), mean(both.pen))
+        head = None if both.head is None else mean(both.head.log_softmax(dim=-1))
+        return Denoised(mean(both.x0), mean(both.eps), head)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ is about here" one least-squares step on the estimate of x_0, for every represen
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -106,7 +106,7 @@ class Anchored:
         x0 = out.x0.detach() + change
         # what may be off has had its say; what is exact has to be met
         exact = self.here & (self.known.spread <= 0)
-        return self.anchor(Denoised(x0, out.eps.detach(), out.pen.detach()), x_t, t, exact)
+        return self.anchor(replace(out.detach(), x0=x0), x_t, t, exact)
 
     def anchor(self, out: Denoised, x_t: Tensor, t: Tensor, here: Tensor | None = None) -> Denoised:
         """``out`` made to agree with what is known, or with the points ``here`` (B, P) of it."""
@@ -120,9 +120,10 @@ class Anchored:
             x0[..., -PEN_STATES:] = torch.where(self.told, known_bits, x0[..., -PEN_STATES:])
         if self.miss is not None:
             self.miss(t, ((x0 - out.x0) ** 2).sum(dim=(1, 2)))
-        pen = torch.where(self.told, (1 - self.states).to(out.pen) * _CERTAIN, out.pen)
-        eps = (x_t - expand(alpha, x_t) * x0) / expand(sigma, x_t)
-        return Denoised(x0, eps, pen)
+        if out.head is not None:
+            sure = (1 - self.states).to(out.head) * _CERTAIN
+            out = out.with_head(torch.where(self.told, sure, out.head))
+        return out.with_x0(x0, x_t, expand(alpha, x_t), expand(sigma, x_t))
 
     def pull(self, z: Tensor, error: Tensor, here: Tensor) -> Tensor:
         """A'(r² A A' + D)⁻¹ (k - A z) in float64, (B, N, 2), for estimates z off by ``error`` (B,)

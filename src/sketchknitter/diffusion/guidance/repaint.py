@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from sketchknitter.diffusion.denoiser import Denoised, expand
-from sketchknitter.diffusion.sampler import Method, Model, Normal, State
+from sketchknitter.diffusion.denoiser import expand
+from sketchknitter.diffusion.sampler import Denoises, Method, State
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.errors import UserError
 
@@ -20,40 +20,28 @@ class Resampled:
 
     Args:
         method: takes the steps.
-        model: evaluated at every repetition; the same that the loop evaluates.
-        label, mask: of the batch, as in ``Task``; it must stay whole, so policies are grids.
         times: repetitions of each step.
         interval: repeat between these shares of T: elsewhere there is nothing left to settle.
     """
 
     def __init__(
-        self,
-        method: Method,
-        model: Model,
-        label: Tensor,
-        mask: Tensor,
-        times: int = 1,
-        interval: tuple[float, float] = (0.2, 0.9),
+        self, method: Method, times: int = 1, interval: tuple[float, float] = (0.2, 0.9)
     ) -> None:
         if times < 0:
             raise UserError(f"resamples must not be negative, not {times}")
-        self.method, self.model, self.label, self.mask = method, model, label, mask
-        self.times, self.interval = times, interval
+        self.method, self.times, self.interval = method, times, interval
 
     def init(self, x: Tensor) -> State:
         return self.method.init(x)
 
-    def step(
-        self, state: State, out: Denoised, t: Tensor, s: Tensor, schedule: Schedule, normal: Normal
-    ) -> State:
-        after = self.method.step(state, out, t, s, schedule, normal)
-        share = t.double() / schedule.steps
+    def step(self, model: Denoises, state: State, t: Tensor, s: Tensor) -> State:
+        after = self.method.step(model, state, t, s)
+        share = t.double() / model.schedule.steps
         if bool(((share < self.interval[0]) | (share > self.interval[1])).any()):
             return after
         for _ in range(self.times):
-            back = replace(state, x=renoised(after.x, s, t, schedule, normal()))
-            out = self.model(back.x, t, self.label, self.mask)
-            after = self.method.step(back, out, t, s, schedule, normal)
+            x = renoised(after.x, s, t, model.schedule, model.normal())
+            after = self.method.step(model, replace(state, x=x, out=None), t, s)
         return after
 
 

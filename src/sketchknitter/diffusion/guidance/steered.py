@@ -68,4 +68,4 @@ class Steered:
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         weight = expand(self.weight * share * acting, x_t)
         eps = out.eps.detach() + weight * sigma * slope
-        return Denoised((x_t - sigma * eps) / alpha, eps, out.pen.detach())
+        return out.detach().with_x0((x_t - sigma * eps) / alpha, x_t, alpha, sigma)

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sketchknitter.diffusion.denoiser import Denoised, Denoiser
+from sketchknitter.diffusion.denoiser import BitPens, Denoised, Denoiser
 from sketchknitter.errors import UserError
 from sketchknitter.files import atomic
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -156,7 +156,7 @@ class OnnxDenoiser:
         if names != INPUTS:
             raise UserError(f"{path}: its inputs are {', '.join(names)}; export it again")
         self.schedule, self.pens = denoiser.schedule, denoiser.pens
-        self.length_given, self.leak = denoiser.length_given, denoiser.leak
+        self.length_given, self.representation = denoiser.length_given, denoiser.representation
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
         """As :meth:`Denoiser.forward`, without gradients."""
@@ -166,4 +166,4 @@ class OnnxDenoiser:
             for name, value in zip(INPUTS, values, strict=True)
         }
         x0, eps, pen = (torch.from_numpy(v) for v in self._session.run(OUTPUTS, feed))
-        return Denoised(x0, eps, pen)
+        return Denoised(x0, eps, None if isinstance(self.pens, BitPens) else pen)

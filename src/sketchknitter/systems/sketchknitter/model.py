@@ -298,6 +298,12 @@ class DrawingModel:
         if settings.clip is not None:
             model = Clamped(model, settings.clip)
         if settings.encourage:
+            if self.scorer.inputs == "state":
+                raise UserError(
+                    "this checkpoint's recognizability network looks at the noisy drawing, which"
+                    " cannot be pushed; train the stage again with --inputs estimate, or leave"
+                    " encourage at 0"
+                )
             model = Encouraged(model, self.scorer, settings.encourage)
         return model
 

@@ -136,3 +136,9 @@ def test_save_and_open(tmp_path) -> None:
 
 def test_notebooks_show_svg() -> None:
     assert house()._repr_svg_().lstrip().startswith("<svg")
+
+
+def test_equal_sketches_have_equal_hashes() -> None:
+    a, b = Sketch([[(0.0, 0.0), (1, 1)]]), Sketch([[(-0.0, 0.0), (1, 1)]])
+    assert a == b
+    assert hash(a) == hash(b)

@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 
 def _freeze(stroke: ArrayLike, index: int) -> Array:
-    points = np.array(stroke, dtype=np.float64)
+    points = np.array(stroke, dtype=np.float64) + 0.0  # -0.0, equal to 0.0, has other bytes
     if points.ndim != 2 or points.shape[1] != 2 or len(points) == 0:
         raise UserError(
             f"stroke {index} has shape {points.shape}; "

@@ -146,8 +146,7 @@ def into_svg(source: str, new: Sequence[Any], extent: float, color: str = "black
     Raises:
         UserError: the file is no SVG, or does not end in </svg>.
     """
-    import svgelements
-
+    from sketchknitter.io.svg_read import viewport
     from sketchknitter.io.svg_write import stroke_svg
 
     text = Path(source).read_text(encoding="utf-8-sig")
@@ -157,9 +156,8 @@ def into_svg(source: str, new: Sequence[Any], extent: float, color: str = "black
     view = ""
     if 'data-units="px"' not in text:
         # what is read are px of the viewport; the file counts in units of its viewBox
-        viewbox = svgelements.SVG.parse(source, ppi=96).viewbox_transform
-        m = ~svgelements.Matrix(viewbox)
-        view = f' transform="matrix({m.a:g},{m.b:g},{m.c:g},{m.d:g},{m.e:g},{m.f:g})"'
+        a, _, _, d, e, f = viewport(source)  # a viewBox scales and shifts, no more
+        view = f' transform="matrix({1 / a:g},0,0,{1 / d:g},{-e / a:g},{-f / d:g})"'
     width = 0.01 * extent
     style = 'fill="none" stroke-linecap="round" stroke-linejoin="round"'
     body = "".join(stroke_svg(s, 6) for s in new)

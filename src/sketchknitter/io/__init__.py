@@ -82,7 +82,7 @@ def read_one(path: AnyPath) -> Sketch:
     first = next(drawings, None)
     if first is None:
         raise UserError(f"{path} holds no drawing")
-    if Path(path).suffix.lower() != ".svg" and next(drawings, None) is not None:
+    if next(drawings, None) is not None:
         warnings.warn(f"{path} holds more than one drawing; this is the first", stacklevel=2)
     return first
 

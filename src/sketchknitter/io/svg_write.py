@@ -141,7 +141,8 @@ def to_svg(
     page = Page(len(sketches), columns, bool(captions))
     digits = 2 if decimals is None else decimals
     cells = [
-        f"<g><title>{text(s.label or '')}</title>\n"
+        f'<g data-sketch="{i + 1}">'
+        f"<title>{text(s.label or '')}</title>\n"
         f"{strokes_svg(page.place(s, i, margin), digits, time)}\n</g>"
         for i, s in enumerate(sketches)
     ]

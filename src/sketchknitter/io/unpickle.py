@@ -135,7 +135,7 @@ class _Unpickler(pickle._Unpickler):
     dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, file: IO[bytes], size: int) -> None:
-        super().__init__(_Member(file, size), encoding="bytes")  # type: ignore[arg-type]
+        super().__init__(_Member(file, size), encoding="bytes")
         self._encoded = size  # bytes of text that may still be encoded
         # an array of a few rows takes 100 bytes of a pickle and six memo entries
         self._objects = min(100_000 + size // 8, _MAX_OBJECTS)
@@ -208,7 +208,7 @@ class _Unpickler(pickle._Unpickler):
 
 
 def _counted(opcode: bytes) -> Callable[[_Unpickler], None]:
-    load: Callable[[_Unpickler], None] = pickle._Unpickler.dispatch[opcode[0]]
+    load: Callable[[Any], None] = pickle._Unpickler.dispatch[opcode[0]]
 
     def count_and_load(self: _Unpickler) -> None:
         self._count()

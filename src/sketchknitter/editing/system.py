@@ -24,6 +24,7 @@ from sketchknitter.diffusion.sampler import Frame
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal_all
 from sketchknitter.errors import UserError
+from sketchknitter.progress import Progress, silent
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS
 from sketchknitter.seeds import stream
 from sketchknitter.settings import (
@@ -35,15 +36,7 @@ from sketchknitter.settings import (
     StageConfig,
 )
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.contract import (
-    Budget,
-    Curve,
-    Progress,
-    System,
-    TrainRecord,
-    check_task,
-    silent,
-)
+from sketchknitter.systems.contract import Budget, Curve, System, TrainRecord, check_task
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.model import DrawingModel, make_settings

@@ -24,13 +24,13 @@ from sketchknitter.experiments.runner import Meter, Runner
 from sketchknitter.experiments.steps import Step
 from sketchknitter.files import atomic
 from sketchknitter.metrics.prediction import ranks
+from sketchknitter.progress import Progress, silent
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.recognizers.progress import probability
 from sketchknitter.reports.document import Bullets, Document, Heading, Picture, Table
 from sketchknitter.seeds import stream
 from sketchknitter.settings import Settings
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.contract import Progress, silent
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.model import _locate as locate
 from sketchknitter.systems.sketchknitter.recognizability import (

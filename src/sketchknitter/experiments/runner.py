@@ -19,7 +19,7 @@ import torch
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import held
 from sketchknitter.experiments.steps import Step, Work, in_order
-from sketchknitter.systems.contract import Progress
+from sketchknitter.progress import Progress
 
 BEAT = 0.5  # seconds between two looks at what the processes report
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.experiments.cache import Part
 from sketchknitter.metrics.features import FeatureNetwork
-from sketchknitter.systems.contract import Progress
+from sketchknitter.progress import Progress
 
 T = TypeVar("T")
 

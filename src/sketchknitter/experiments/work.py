@@ -18,10 +18,11 @@ from sketchknitter.experiments.declare import CLEAN, REAL, Measure, Model, Row
 from sketchknitter.experiments.steps import Context
 from sketchknitter.metrics.features import Features
 from sketchknitter.metrics.metric import Comparison, DrawingSet, choose, measure
+from sketchknitter.progress import Progress
 from sketchknitter.raster import render_batch
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.contract import Generator, Progress
+from sketchknitter.systems.contract import Generator
 from sketchknitter.systems.registry import make
 
 THINNED, LANDMARKS = 65, 66  # what a random stream is for

@@ -24,25 +24,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.errors import UserError
+from sketchknitter.progress import Progress, silent
 from sketchknitter.sketch import Sketch
 
 Size = Literal["published", "cpu"]  # the authors' numbers, or such as learn in minutes on one core
 Task = Literal["draw", "complete", "heal"]
-
-Progress = Callable[[str, float, float], object]
-"""Told ``(what, done, total)``: of ``total`` units of ``what`` ("updates", "drawings") so many are
-done. Called at least once a second or so, from the thread that works; it may raise to interrupt."""
-
-
-def silent(what: str, done: float, total: float) -> None:
-    """The progress that says nothing."""
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
+from sketchknitter.progress import Progress
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.contract import Progress, Task, check_task
+from sketchknitter.systems.contract import Task, check_task
 
 CLASSES, NOISE, LENGTHS, CODES = 91, 92, 93, 94  # what a random stream is for
 

@@ -26,17 +26,10 @@ from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import AUGMENT, Loader
 from sketchknitter.errors import UserError
+from sketchknitter.progress import Progress, silent
 from sketchknitter.seeds import stream
 from sketchknitter.settings import AugmentConfig, TrainingConfig
-from sketchknitter.systems.contract import (
-    Budget,
-    Curve,
-    Generator,
-    Progress,
-    Size,
-    TrainRecord,
-    silent,
-)
+from sketchknitter.systems.contract import Budget, Curve, Generator, Size, TrainRecord
 from sketchknitter.systems.stored import MODEL, Stored
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sketchknitter.errors import UserError
+from sketchknitter.progress import Progress
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.autoregressive.design import Design
@@ -24,7 +25,7 @@ from sketchknitter.systems.autoregressive.sampling import (
     draw,
 )
 from sketchknitter.systems.autoregressive.tokens import DRAW, to_rows, to_sketch, to_tokens
-from sketchknitter.systems.contract import Progress, check_task
+from sketchknitter.systems.contract import check_task
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.stored import Stored
 

@@ -14,6 +14,7 @@ import torch
 
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.errors import UserError
+from sketchknitter.progress import Progress, silent
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.systems.autoregressive.design import Design
 from sketchknitter.systems.autoregressive.generator import Facts, StrokeGenerator
@@ -25,7 +26,7 @@ from sketchknitter.systems.autoregressive.learning import (
     clip_of,
     longest_of,
 )
-from sketchknitter.systems.contract import Budget, Curve, Progress, Size, TrainRecord, silent
+from sketchknitter.systems.contract import Budget, Curve, Size, TrainRecord
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import name_of
 from sketchknitter.systems.stored import MODEL, Stored

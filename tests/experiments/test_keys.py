@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.diffusion.sampler import Ddim
+from sketchknitter.diffusion.sampler import Ddim, Denoises, State
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import Cache, digest
 from sketchknitter.experiments.declare import Table, read_table
@@ -120,15 +121,15 @@ def test_code_that_computes_something_else_counts(
         assert changed(base, keys(table)) == ALL
     with monkeypatch.context() as m:
         step = Ddim.step
-        m.setattr(Ddim, "step", lambda self, state, out, *a: step(self, state, out, *a))
+        m.setattr(Ddim, "step", lambda self, model, state, *a: step(self, model, state, *a))
         assert changed(base, keys(table)) == []  # another way to compute the same
-        m.setattr(
-            Ddim,
-            "step",
-            lambda self, state, out, *a: step(
-                self, state, dataclasses.replace(out, eps=1.1 * out.eps), *a
-            ),
-        )
+
+        def louder(self: Ddim, model: Denoises, state: State, t: Tensor, s: Tensor) -> State:
+            out = state.asked(model, t)
+            louder = dataclasses.replace(out, eps=1.1 * out.eps)
+            return step(self, model, dataclasses.replace(state, out=louder), t, s)
+
+        m.setattr(Ddim, "step", louder)
         assert changed(base, keys(table)) == ALL[1:]
     with monkeypatch.context() as m:
         m.setattr(fid, "frechet_distance", lambda x, y: float(np.abs(x - y).sum()))

@@ -16,6 +16,7 @@ The model's configuration (classes, codec, noise schedule) stands in the file's 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -31,11 +32,32 @@ from torch.nn import functional as F
 from sketchknitter.diffusion.denoiser import BitPens, Denoised, Denoiser
 from sketchknitter.errors import UserError
 from sketchknitter.files import atomic
+from sketchknitter.representation import Representation
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 INPUTS, OUTPUTS = ("x", "t", "label", "mask"), ("x0", "eps", "pen")
 OPSET = 20
 _EXTRA = "pip install 'sketchknitter[onnx]'"
+
+
+class _AnyLength:
+    """A representation's unit positions for a number of points that is known only at run time.
+
+    The representation itself keeps one matrix for each number, which a graph cannot.
+    """
+
+    def __init__(self, representation: Representation) -> None:
+        self.rho = representation.rho
+
+    def unit_positions(self, z: Tensor) -> Tensor:
+        """z (B, N, >= 2) -> (B, N, 2), as :meth:`Representation.unit_positions`."""
+        steps = torch.arange(z.shape[1], device=z.device)
+        if self.rho >= 1:
+            return z[..., :2].cumsum(dim=1) / (steps + 1).to(z.dtype).sqrt()[:, None]
+        lag = steps[:, None] - steps[None, :]
+        sums = torch.where(lag >= 0, self.rho ** lag.clamp(min=0).to(z.dtype), 0.0)
+        unit = (1 - self.rho**2) ** 0.5
+        return (torch.where(steps == 0, 1.0, unit) * sums) @ z[..., :2]
 
 
 class _Evaluation(nn.Module):
@@ -47,7 +69,9 @@ class _Evaluation(nn.Module):
 
     def __init__(self, denoiser: Denoiser, multiple: int) -> None:
         super().__init__()
-        self.denoiser, self.multiple = denoiser, multiple
+        self.denoiser, self.multiple = copy.copy(denoiser), multiple
+        if denoiser.representation is not None:
+            self.denoiser.representation = _AnyLength(denoiser.representation)  # type: ignore[assignment]
 
     def forward(
         self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sketchknitter.cli import shares, shim
+from sketchknitter.cli import shares, shim, systems
 from sketchknitter.cli.paper import Paper
 from sketchknitter.cli.process import pick_device
 from sketchknitter.errors import UserError
@@ -67,6 +67,8 @@ class SampleOptions:
     """.gif or .svg: film the denoising instead"""
     verbose: Annotated[bool, tyro.conf.arg(aliases=["-v"])] = False
     """print the noise levels visited"""
+    option: tuple[str, ...] = ()
+    """settings of another system's model: NAME=VALUE, such as temperature=0.4"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
     threads: int = 0
@@ -114,6 +116,10 @@ def run(argv: list[str]) -> None:
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     if workers > 1 and (what.denoising or what.verbose):
         raise UserError("--denoising and --verbose watch one process; leave torchrun out")
+    if systems.is_system(what.model_path):
+        return _run_system(options)
+    if what.option:
+        raise UserError("--option is for models of other systems; name one with --model-path")
     import torch
 
     from sketchknitter.editing.model import SketchKnitter
@@ -141,6 +147,22 @@ def run(argv: list[str]) -> None:
     named = f" of {what.label or f'{kinds} classes'}" if kinds else ""
     count = f"{what.num_samples:,} sketch{'es' if what.num_samples > 1 else ''}"
     print(f"{what.output}: {count}{named}, {spent / what.num_samples:.3g} s each")
+
+
+def _run_system(options: Sample) -> None:
+    """Draw with a model of another system."""
+    what = options.what
+    if what.denoising or what.verbose:
+        raise UserError("--denoising and --verbose are for this library's own models")
+    settings = systems.changed(options.how) | systems.pairs(what.option)
+    start = time.perf_counter()
+    device = pick_device(what.device)
+    drawn = systems.drawn(
+        what.model_path, what.num_samples, what.label, what.seed, what.batch_size, device, settings
+    )
+    _write(drawn, options)
+    spent = (time.perf_counter() - start) / what.num_samples
+    print(f"{what.output}: {what.num_samples:,} of {what.model_path}, {spent:.3g} s each")
 
 
 def _check(options: Sample) -> None:

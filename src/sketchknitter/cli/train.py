@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from sketchknitter.cli import shim, stage
+from sketchknitter.cli import shim, stage, systems
 from sketchknitter.cli.process import Signals, commit, pick_device, span
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.data.codec import Codec, RepresentationName
@@ -35,6 +35,7 @@ examples:
   sketchknitter train --data-dir my-svgs/ --model-path runs/mine --lr 2e-4 --log-dir runs/tuned
   sketchknitter train --stage recognizability --model-path runs/mine
   sketchknitter train --stage judge --data-dir drawings --out judge.safetensors
+  sketchknitter train --system sketchrnn --data-dir prepared --log-dir runs/rnn
   torchrun --nproc-per-node 2 -m sketchknitter.cli train --data-dir prepared --log-dir runs/two
 
 The original scripts' options work in their own spelling: docs/options.md.
@@ -148,6 +149,8 @@ def run(argv: list[str]) -> None:
         if status := stage.run(argv):
             sys.exit(status)
         return
+    if systems.asked(argv):
+        return systems.run(argv)
     options = parse(argv)
     if not options.run.data_dir:
         raise UserError("which drawings? --data-dir takes a prepared set, a folder, or files")

@@ -173,7 +173,11 @@ class StrokeSystem:
             nonlocal saved
             share = trainer.share(update.iteration, update.cpu)
             total = self.spent.updates or round(update.iteration / max(share, 1e-9))
-            progress("updates", update.iteration, total)
+            try:
+                progress("updates", update.iteration, total)
+            except BaseException:  # it asks to end: nothing of what was learned is lost
+                run.save(brief=True)
+                raise
             if time.monotonic() > saved + MINUTE:
                 run.save(brief=True)
                 saved = time.monotonic()

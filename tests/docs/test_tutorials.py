@@ -61,8 +61,7 @@ def run(page: str) -> dict[str, object]:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with half a drawing, and small weights where the shipped ones are asked for."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(tiny_model, "CLASSES", ("cat", "pig", "cup"))
-    small, load = tiny_model.tiny().checkpoint, Checkpoint.load
+    small, load = tiny_model.tiny(classes=("cat", "pig", "cup")).checkpoint, Checkpoint.load
     monkeypatch.setattr(
         Checkpoint, "load", lambda path: small if Path(path).parent == WEIGHTS else load(path)
     )

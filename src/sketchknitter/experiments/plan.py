@@ -76,6 +76,8 @@ class Plan:
             try:
                 for seed in self.table.seeds(row):
                     self.measurement(row, seed)
+            except (TypeError, ValueError) as error:  # a setting that a user's system chokes on
+                raise UserError(f"row {row.name!r}: {error}") from error
             except UserError as error:
                 model = self.table.models.get(row.model)
                 if not (row.optional or (model is not None and model.optional)):

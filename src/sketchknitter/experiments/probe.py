@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -41,8 +41,8 @@ class Probe:
 
     Args:
         models: of the table, by name.
-        notes: a folder where answers are kept for as long as no source file of this library
-            changes; None asks anew each time.
+        notes: a folder where answers about this library's own systems are kept for as long as none
+            of its source files changes; None asks anew each time.
     """
 
     def __init__(self, models: Mapping[str, Model], notes: Path | None = None) -> None:
@@ -52,13 +52,16 @@ class Probe:
         self._known: dict[str, Any] = {}
 
     def training(self, name: str) -> Any:
-        """Losses of two updates, and the size of the weights that they make."""
-        return self._noted(["training", *self._recipe(name)], lambda: self._learned(name)[1])
+        """Losses of two updates, and the size of the weights that they make.
+
+        Of a system that keeps its weights in a way of its own, three drawings speak for them.
+        """
+        return self._noted(name, ["training"], lambda: self._learned(name)[1])
 
     def drawing(self, name: str, settings: dict[str, Any], task: str = "draw") -> Any:
         """Sizes of three drawings, made in few steps."""
-        key = ["drawing", settings, task, *self._recipe(name)]
-        return self._noted(key, lambda: self._drawn(name, settings, task))
+        find = lambda: self._drawn(name, settings, task)  # noqa: E731
+        return self._noted(name, ["drawing", settings, task], find)
 
     def _recipe(self, name: str) -> list[Any]:
         """A model, and those that it starts from: all that is hashed of them."""
@@ -68,11 +71,14 @@ class Probe:
         more = self._recipe(model.of) if model.of else []
         return [model.kind, options_of(system), files, *more]
 
-    def _noted(self, key: list[Any], find: Any) -> Any:
+    def _noted(self, model: str, question: list[Any], find: Callable[[], Any]) -> Any:
+        key = [*question, *self._recipe(model)]
         name = digest([key, *([sources()] if self.notes else [])])
         if name in self._known:
             return self._known[name]
         note = self.notes / f"probe-{name}.json" if self.notes is not None else None
+        if note is not None and not self._ours(model):
+            note = None  # nobody knows which files a user's own system is made of
         if note is not None and note.exists():
             found = json.loads(note.read_bytes())
         else:
@@ -85,6 +91,12 @@ class Probe:
         self._known[name] = found
         return found
 
+    def _ours(self, name: str) -> bool:
+        """Whether a model, and all that it starts from, is made by this library's code alone."""
+        model = self.models[name]
+        own = type(make(model.kind, model.options)).__module__.startswith("sketchknitter.")
+        return own and (not model.of or self._ours(model.of))
+
     def _learned(self, name: str) -> tuple[Path, Any]:
         """(folder of the tiny model, what its training was like)."""
         model = self.models[name]
@@ -96,7 +108,8 @@ class Probe:
             folder.mkdir()
             record = system.train(toys(), folder, start=start)
             curves = [list(map(list, c)) for c in (record.losses, record.held_out)]
-            self._known[key] = [rounded(curves), _weights(folder)]
+            weights = _weights(folder) or _described(_three(system.load(folder), {}, None))
+            self._known[key] = [rounded(curves), weights]
         return folder, self._known[key]
 
     def _drawn(self, name: str, settings: dict[str, Any], task: str) -> Any:
@@ -113,11 +126,20 @@ class Probe:
             rows = toys().test.take(range(3))
             source = [Sketch.from_stroke3(r) for r in rows]
             own["task"] = task
-        labels = None if source is not None else [CLASSES[i % 2] for i in range(3)]
-        drawn = self._generators[folder].generate(
-            3, labels=labels, source=source, seed=0, batch_size=2, **own
-        )
-        return [[len(s), s.num_points, *rounded([s.ink_length, s.extent])] for s in drawn]
+        return _described(_three(self._generators[folder], own, source))
+
+
+def _three(
+    generator: Generator, settings: dict[str, Any], source: list[Sketch] | None
+) -> list[Sketch]:
+    labels = None if source is not None else [CLASSES[i % 2] for i in range(3)]
+    return list(
+        generator.generate(3, labels=labels, source=source, seed=0, batch_size=2, **settings)
+    )
+
+
+def _described(sketches: list[Sketch]) -> list[Any]:
+    return [[len(s), s.num_points, *rounded([s.ink_length, s.extent])] for s in sketches]
 
 
 def small(system: System) -> System:

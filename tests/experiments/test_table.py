@@ -147,7 +147,8 @@ def test_the_reports_say_what_a_reader_must_know(whole: tuple) -> None:
     if results.omitted:
         assert "## Left out" in text
     assert page.count("<svg") == 7 - len(results.omitted)  # one page of drawings for each row
-    assert page.count("data:image/png") == 2
+    assert page.count("data:image/png") == 3  # two plots of losses, all rows side by side
+    assert (folder / "drawings.png").stat().st_size > 5_000
     assert 'src="http' not in page
     assert "href=" not in page
     assert len(page) < 2_000_000

@@ -10,6 +10,7 @@ from sketchknitter.experiments.conditional import conditional_blocks
 from sketchknitter.experiments.declare import CLEAN, REAL
 from sketchknitter.experiments.results import Measured, Results
 from sketchknitter.experiments.sets import ALL
+from sketchknitter.experiments.sheet import sheet
 from sketchknitter.experiments.summary import cell, mean_and_spread, shown, value
 from sketchknitter.metrics.metric import choose
 from sketchknitter.plot import Series
@@ -18,6 +19,7 @@ from sketchknitter.reports.document import (
     Bullets,
     Heading,
     Page,
+    Picture,
     Plot,
     Table,
     Text,
@@ -273,6 +275,9 @@ def _pages(results: Results) -> list[Block]:
             else "Drawn at random from the first seed of each row; none was picked."
         ),
     ]
+    fresh = [r for part in results.groups.values() for r in part if r.shown and not r.row.damage]
+    if len({r.row.model for r in fresh}) > 1:
+        out.append(Picture("drawings.png", sheet([(r.row.name, r.shown) for r in fresh])))
     for group, part in results.groups.items():
         head = f"{group}: " if any(r.row.damage for r in part) else ""
         out += [Page(f"{head}{r.row.name}", r.shown) for r in part if r.shown]

@@ -21,11 +21,12 @@ def tiny(
     pens: str = "bits",
     length: str = "given",
     classes: tuple[str, ...] = CLASSES,
+    conditions: bool = False,
 ) -> SketchKnitter:
     """A model of random weights whose estimates are neither zero nor wild."""
     config = ModelConfig(
         network=BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=()),
-        diffusion=DiffusionConfig(pens=pens, length=length),
+        diffusion=DiffusionConfig(pens=pens, length=length, conditions=conditions),
         codec=Codec(representation, leak or 0.8, scale=40.0),
         classes=classes,
     )

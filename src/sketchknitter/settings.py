@@ -50,6 +50,8 @@ class DiffusionConfig:
     """given: draw the number of points from the data first; learned: the pen's end state decides"""
     show_positions: bool = True
     """show the network the noisy positions beside (leaky) offsets"""
+    conditions: bool = False
+    """tell the network what is known of a drawing, so that it finishes and heals"""
 
 
 @dataclass(frozen=True)

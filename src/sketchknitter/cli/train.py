@@ -205,7 +205,7 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
 
         start = SketchKnitter.from_pretrained(options.run.model_path).checkpoint
         _check_fit(options, start.config)
-        model, weights = adapted(start, tuple(data.classes))
+        model, weights = adapted(start, tuple(data.classes), options.diffusion.conditions)
     else:
         codec = Codec(
             options.codec.representation, options.codec.leak, max_rows=options.codec.points
@@ -265,6 +265,8 @@ def _check_fit(options: Train, config: ModelConfig) -> None:
     for group in (options.network, options.diffusion, options.codec):
         for f in dataclasses.fields(group):
             value = getattr(group, f.name)
+            if f.name == "conditions":
+                continue  # a network can learn to see what is known
             if value not in (f.default, theirs[f.name]):
                 raise UserError(
                     f"--{f.name.replace('_', '-')} {value} contradicts {options.run.model_path},"

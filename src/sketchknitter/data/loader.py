@@ -94,8 +94,8 @@ class Loader:
         order = order[np.lexsort((lengths, pools))].reshape(count, self.batch_size)
         return order[rng.permutation(count)]
 
-    def __call__(self, iteration: int) -> Batch:
-        """This rank's batch at ``iteration``."""
+    def drawings(self, iteration: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """This rank's augmented stroke-3 rows at ``iteration``, and their labels (b,) int64."""
         mine = range(self.rank, self.batch_size, self.world)
         chosen = self.indices(iteration)[self.rank :: self.world]
         rows = self.data.take(chosen)
@@ -106,4 +106,9 @@ class Loader:
             ]
         labels = np.asarray(self.data.labels)[chosen].astype(np.int64)
         labels[labels < 0] = self.classes
+        return rows, labels
+
+    def __call__(self, iteration: int) -> Batch:
+        """This rank's batch at ``iteration``."""
+        rows, labels = self.drawings(iteration)
         return self.codec.encode(rows, labels, self.points)

@@ -139,6 +139,8 @@ class Denoiser(nn.Module):
             state decide.
         representation: of the coordinates; the network then also sees the noisy *positions* they
             add up to, at unit variance. None shows it the state alone.
+        condition: channels by which the network sees what is known of each point (see
+            data.conditions), beside x_t; 0 for a network that sees nothing else.
     """
 
     def __init__(
@@ -150,6 +152,7 @@ class Denoiser(nn.Module):
         *,
         length_given: bool = True,
         representation: Representation | None = None,
+        condition: int = 0,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -158,6 +161,7 @@ class Denoiser(nn.Module):
         self.pens = pens
         self.length_given = length_given
         self.representation = representation
+        self.condition = condition
 
     def state(self, xy: Tensor, pen: Tensor) -> Tensor:
         """The clean state x_0 (B, N, D) of a batch's coordinates and pen classes."""
@@ -166,35 +170,65 @@ class Denoiser(nn.Module):
         return xy
 
     def _run(
-        self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor
+        self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor, condition: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         seen = mask if self.length_given else torch.ones_like(mask)
         x = x_t
         if self.representation is not None:
             x = torch.cat([x_t, self.representation.unit_positions(x_t)], dim=-1)
+        if self.condition:
+            if condition is None:
+                condition = x_t.new_zeros((*x_t.shape[:2], self.condition))
+            x = torch.cat([x, condition], dim=-1)
         out = self.backbone(x, t, label, seen).float()
         width = x_t.shape[-1]
         return out[..., :width], out[..., width:], alpha, sigma
 
-    def forward(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
-        """Denoise x_t (B, N, D) at levels t (B,) for labels (B,) and valid points (B, N)."""
-        out, logits, alpha, sigma = self._run(x_t, t, label, mask)
+    def forward(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        label: Tensor,
+        mask: Tensor,
+        condition: Tensor | None = None,
+    ) -> Denoised:
+        """Denoise x_t (B, N, D) at levels t (B,) for labels (B,) and valid points (B, N), seeing
+        ``condition`` (B, N, C) of them."""
+        out, logits, alpha, sigma = self._run(x_t, t, label, mask, condition)
         x0, eps = self.parametrization.split(out, x_t, alpha, sigma)
         return Denoised(x0, eps, None if isinstance(self.pens, BitPens) else logits)
 
     def loss(
-        self, xy: Tensor, pen: Tensor, mask: Tensor, label: Tensor, t: Tensor, eps: Tensor
+        self,
+        xy: Tensor,
+        pen: Tensor,
+        mask: Tensor,
+        label: Tensor,
+        t: Tensor,
+        eps: Tensor,
+        condition: Tensor | None = None,
+        free: Tensor | None = None,
     ) -> Loss:
         """Squared error of the parametrization's target, plus the pens' loss, on valid points.
 
         The mean over coordinates, the sum over points (eq. 14 of DDPM for eps-prediction).
+
+        Args:
+            condition: what is seen of each point, (B, N, C).
+            free: entries of the state that are not known, (B, N, D); the others are given clean
+                and do not count.
         """
         x0 = self.state(xy, pen)
         alpha, sigma = (expand(c, x0) for c in self.schedule(t))
         x_t = alpha * x0 + sigma * eps
-        out, logits, _, _ = self._run(x_t, t, label, mask)
+        if free is not None:
+            x_t = torch.where(free, x_t, x0)
+        out, logits, _, _ = self._run(x_t, t, label, mask, condition)
         error = (out - self.parametrization.target(x0, eps, alpha, sigma)) ** 2
+        if free is not None:
+            counted = (free & mask[..., None]).to(error).mean(dim=-1)
+            return Loss((error * free).mean(dim=-1).mul(mask).sum(dim=-1), counted.sum(dim=-1))
         each = error.mean(dim=-1) * mask
         if not self.length_given and isinstance(self.pens, BitPens):
             # what follows the end must be known to follow it: pens count there, coordinates do not

@@ -25,12 +25,15 @@ class Plan:
         place: model point of each, ascending, (k,).
         count: points of the model drawing.
         scale: model px for one px of the drawing.
+        origin: where the model's frame has its middle, the drawing's px; None is the middle of the
+            known points' box.
     """
 
     outline: Outline
     place: Indices
     count: int
     scale: float
+    origin: Array | None = None
 
     @property
     def extent(self) -> float:
@@ -39,12 +42,14 @@ class Plan:
 
     @property
     def center(self) -> Array:
-        """Middle of the known points' box, the drawing's px."""
+        """Middle of the model's frame, the drawing's px."""
+        if self.origin is not None:
+            return self.origin
         points = self.outline.points
         return (points.min(axis=0) + points.max(axis=0)) / 2
 
     def model_points(self) -> Array:
-        """Known points in model px, their box centered at 0, (k, 2)."""
+        """Known points in model px, (k, 2)."""
         return (self.outline.points - self.center) * self.scale
 
     def pens(self) -> Indices:

@@ -17,8 +17,11 @@ def sinusoid(value: Tensor, dim: int, period: float = 10_000.0) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+PLACES = 10  # channels that tell a point's place in its drawing
+
+
 def progress(mask: Tensor) -> Tensor:
-    """Where in the drawing each point stands, (B, N, 10), from the mask (B, N) alone.
+    """Where in the drawing each point stands, (B, N, PLACES), from the mask (B, N) alone.
 
     The share of the drawing done, its sines at four rates, and how long the drawing is: a network
     that knows them need not count.

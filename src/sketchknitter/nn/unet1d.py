@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sketchknitter.nn.layers import Attention, Conv3, Embedding, ResBlock, progress
+from sketchknitter.nn.layers import PLACES, Attention, Conv3, Embedding, ResBlock, progress
 
 
 def _halve(x: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ class UNet1d(nn.Module):
         size = 4 * widths[0]
         options: dict[str, Any] = {"dropout": dropout, "film": film}
         self.embedding = Embedding(size, classes)
-        self.first = Conv3(inputs + 10, widths[0])
+        self.first = Conv3(inputs + PLACES, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.pool, self.spread, self.merge = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(widths):

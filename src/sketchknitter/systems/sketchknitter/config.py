@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from sketchknitter.data.codec import Codec
+from sketchknitter.data.conditions import CHANNELS
 from sketchknitter.diffusion.denoiser import BitPens, Denoiser, HeadPens, Parametrization, Pens
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.errors import UserError
@@ -105,9 +106,16 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
     pens: Pens = BitPens() if diffusion.pens == "bits" else HeadPens(diffusion.pen_weight)
     shown = codec.map if diffusion.show_positions and codec.rho > 0 else None
     width = 2 + pens.channels
+    if diffusion.conditions and (
+        diffusion.pens != "bits" or diffusion.length != "given" or not codec.extra
+    ):
+        raise UserError(
+            "conditions need pens as bits, given lengths, and the leaky or absolute representation"
+        )
+    condition = CHANNELS if diffusion.conditions else 0
     backbone = build_backbone(
         config.network,
-        width + (2 if shown is not None else 0),
+        width + (2 if shown is not None else 0) + condition,
         width + pens.logits,
         len(config.classes),
         codec.max_points,
@@ -119,6 +127,7 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
         pens,
         length_given=diffusion.length == "given",
         representation=shown,
+        condition=condition,
     )
 
 

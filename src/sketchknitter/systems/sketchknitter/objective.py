@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sketchknitter.data.batch import Batch
+from sketchknitter.data.conditions import ConditionedBatch, length_groups
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.importance import LevelSampler
 from sketchknitter.diffusion.noise import SketchNoise
@@ -43,13 +45,15 @@ class Denoising:
         t, weight = self.levels.draw(uniforms)
         return t[streams.rows], weight[streams.rows]
 
+    def dropped_labels(self, batch: Batch, streams: Streams, share: float | Tensor) -> Tensor:
+        """Labels (b,), those of about ``share`` of the drawings replaced by "no label"."""
+        places = torch.from_numpy(streams.whole(LABELS).random(streams.size)[streams.rows])
+        return batch.label.masked_fill((places < share).to(batch.label.device), self.classes)
+
     def loss(self, batch: Batch, streams: Streams) -> Loss:
         t, weight = self.drawn_levels(streams)
         device, denoiser = batch.xy.device, self.network
-        dropped = streams.whole(LABELS).random(streams.size) < self.label_dropout
-        label = batch.label.masked_fill(
-            torch.from_numpy(dropped[streams.rows]).to(device), self.classes
-        )
+        label = self.dropped_labels(batch, streams, self.label_dropout)
         width = denoiser.state(batch.xy[:1], batch.pen[:1]).shape[-1]
         n = batch.xy.shape[1]
         lengths = batch.length.tolist() if denoiser.length_given else [n] * len(batch)
@@ -69,3 +73,47 @@ class Denoising:
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         strip = len("levels.")
         self.levels.restore({k[strip:]: v for k, v in state.items()})
+
+
+class ConditionalDenoising(Denoising):
+    """:class:`Denoising` of drawings of which something may be seen.
+
+    Only what is not known counts, and where something is seen labels are dropped more often: what a
+    person has drawn seldom comes with its name.
+    """
+
+    seen_dropout = 0.4  # share of drawings seen in part that are trained without their label
+
+    def loss(self, batch: ConditionedBatch, streams: Streams) -> Loss:  # type: ignore[override]
+        own, device, denoiser = batch.batch, batch.free.device, self.network
+        levels, weight = self.drawn_levels(streams)
+        share = torch.where(batch.plain.cpu(), self.label_dropout, self.seen_dropout)
+        label = self.dropped_labels(own, streams, share)
+        t = torch.from_numpy(levels).to(device)
+        lengths = own.length.cpu().numpy()
+        n, width = batch.free.shape[1:]
+        eps = SketchNoise(streams.each(NOISE)).normal(lengths.tolist(), n, width).to(device)
+        parts, order = [], []
+        for group in length_groups(lengths):
+            rows = torch.from_numpy(group).to(device)
+            points = int(lengths[group].max())
+            part = batch[rows].narrowed(points)
+            parts.append(
+                denoiser.loss(
+                    part.batch.xy,
+                    part.batch.pen,
+                    part.batch.mask,
+                    label[rows],
+                    t[rows],
+                    eps[rows, :points],
+                    part.condition,
+                    part.free,
+                )
+            )
+            order.append(rows)
+        back = torch.argsort(torch.cat(order))
+        return Loss(
+            torch.cat([p.total for p in parts])[back],
+            torch.cat([p.count for p in parts])[back],
+            torch.from_numpy(weight).to(device, torch.float32),
+        )

@@ -24,9 +24,11 @@ import torch
 from torch import Tensor
 
 from sketchknitter import io
+from sketchknitter.data.conditions import CHANNELS
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors
+from sketchknitter.nn.layers import PLACES
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -36,6 +38,7 @@ from sketchknitter.training.ema import ema_rates
 from sketchknitter.training.run import STATE, Run, Saved
 
 MODEL = "model.safetensors"
+FIRST = "backbone.first.linear.weight"
 PREVIEW, PREVIEW_STEPS = 16, 12
 JUDGED = 256  # drawings of each split that a save measures the loss on
 PLOTTED = {
@@ -73,13 +76,20 @@ def within(data: PreparedSet, rows: int) -> tuple[PreparedSet, int]:
     return out, len(data) - len(out)
 
 
-def adapted(checkpoint: Checkpoint, classes: tuple[str, ...]) -> tuple[ModelConfig, dict[str, Any]]:
+def adapted(
+    checkpoint: Checkpoint, classes: tuple[str, ...], conditions: bool = False
+) -> tuple[ModelConfig, dict[str, Any]]:
     """Configuration and weights to go on from ``checkpoint`` with other ``classes``.
 
     A class that the checkpoint knows keeps what was learned of it; a new one starts as "no label".
+
+    Args:
+        conditions: teach it to see what is known of drawings, if it does not yet: its first layer
+            gets inputs for that, which start at zero.
     """
     old = checkpoint.config
-    config = dataclasses.replace(old, classes=classes)
+    seeing = dataclasses.replace(old.diffusion, conditions=conditions or old.diffusion.conditions)
+    config = dataclasses.replace(old, classes=classes, diffusion=seeing)
     weights = {
         k: v.to(torch.float32) if v.is_floating_point() else v
         for k, v in checkpoint.weights.items()
@@ -90,6 +100,8 @@ def adapted(checkpoint: Checkpoint, classes: tuple[str, ...]) -> tuple[ModelConf
         if name.endswith("label.weight"):
             weights[name] = table[torch.tensor(source)]
     fresh = build_denoiser(config).state_dict()
+    if seeing != old.diffusion and FIRST in weights:
+        weights[FIRST] = _widened(weights[FIRST], CHANNELS)
     wrong = [k for k in fresh if k not in weights or fresh[k].shape != weights[k].shape]
     if wrong or len(fresh) != len(weights):
         raise UserError(
@@ -97,6 +109,18 @@ def adapted(checkpoint: Checkpoint, classes: tuple[str, ...]) -> tuple[ModelConf
             f" such as {next(iter(wrong), 'one too many')})"
         )
     return config, weights
+
+
+def _widened(first: Tensor, channels: int) -> Tensor:
+    """A first layer's weights (out, 3 (inputs + places)) with inputs more, all zero at first.
+
+    The layer takes three shifted copies of inputs and places (see ``nn.layers.Conv3``).
+    """
+    shifted = first.view(len(first), 3, -1)
+    inputs = shifted.shape[-1] - PLACES
+    new = first.new_zeros(len(first), 3, channels)
+    parts = (shifted[..., :inputs], new, shifted[..., inputs:])
+    return torch.cat(parts, dim=-1).reshape(len(first), -1)
 
 
 # -- what is kept --------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sketchknitter.data.augment import Augment
 from sketchknitter.data.codec import Codec
+from sketchknitter.data.conditions import ConditionLoader, Mixture
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
 from sketchknitter.data.shuffle import RowChange
@@ -25,7 +26,7 @@ from sketchknitter.seeds import stream
 from sketchknitter.settings import AugmentConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
-from sketchknitter.systems.sketchknitter.objective import Denoising
+from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, Denoising
 from sketchknitter.training.trainer import Trainer, place
 
 VALID, SCALE = 14, 16  # what a random stream is for
@@ -99,9 +100,13 @@ class DenoiserTrainer(Trainer[Denoising]):
         if weights is not None:
             denoiser.load_state_dict(weights, strict=True)
         levels = level_sampler(optim.schedule_sampler, model.diffusion.diffusion_steps)
+        objective: type[Denoising] = Denoising
+        source: Callable[[int], Any] = loader
+        if model.diffusion.conditions:
+            objective, source = ConditionalDenoising, ConditionLoader(loader, Mixture())
         super().__init__(
-            Denoising(denoiser, len(model.classes), levels, optim.label_dropout),
-            loader,
+            objective(denoiser, len(model.classes), levels, optim.label_dropout),
+            source,
             optim,
             device=device,
             identity={"config": model.to_dict(), "data": data.fingerprint},

@@ -1,0 +1,258 @@
+"""Editing as one plain run of a network that was trained for conditions.
+
+No resampling, no gradient, no second opinion: what is known goes in beside the noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sketchknitter.data.batch import DRAW, END
+from sketchknitter.data.conditions import Example, collate
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.guidance.classifier_free import Guided
+from sketchknitter.diffusion.guidance.conditioned import Conditioned
+from sketchknitter.diffusion.guidance.known import FREE
+from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.editing.classify import Where, whole
+from sketchknitter.editing.options import BATCH, INK, Show, Watch, standing
+from sketchknitter.editing.plan import Plan, emitted
+from sketchknitter.editing.prospects import Outlook, class_probabilities, ending_labels, plans
+from sketchknitter.geometry import QUICKDRAW_SIZE
+from sketchknitter.seeds import stream
+from sketchknitter.sketch import Sketch
+
+if TYPE_CHECKING:
+    from sketchknitter.systems.sketchknitter.model import DrawingModel
+
+LABELS, PLANS = 35, 36  # what a random stream is for
+FARTHEST = 0.5  # rms error of points, as a share of the longer side, that strength 1 stands for
+VARIED = 0.3  # the same for variations
+
+
+@dataclass(frozen=True)
+class PlainSampling:
+    """How a plain edit is sampled."""
+
+    sampler: str = "ancestral"
+    """ancestral, ddim (with ``eta``), dpm++"""
+    timesteps: str = "uniform"
+    """which noise levels are visited: uniform, quadratic, geometric, logsnr …"""
+    steps: int = 12
+    """network evaluations"""
+    eta: float = 0.0
+    """DDIM's noise, 0 … 1"""
+    guidance: float = 2.0
+    """classifier-free guidance weight where a class is known or guessed; 1 is none"""
+    interval: tuple[float, float] = (0.1, 0.95)
+    """guidance acts between these shares of T"""
+    temperature: float = 1.0
+    """size of the noise that sampling starts from; below 1 drawings are plainer"""
+
+
+def finish(
+    model: DrawingModel,
+    network: Outlook,
+    sketch: Sketch,
+    n: int,
+    label: int | None,
+    how: PlainSampling,
+    *,
+    where: Where = "end",
+    heal: float = 0.0,
+    more: int | None = None,
+    seed: int = 0,
+    watch: Watch | None = None,
+    show: Show | None = None,
+) -> list[Sketch]:
+    """``n`` endings of an unfinished drawing; what was drawn comes back untouched.
+
+    Args:
+        label: a class index, the number of classes for "no label", or None: endings then differ in
+            class by how probable it is, the likeliest first.
+        where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
+        heal: above 0 what was drawn is redrawn as well, as rough as this strength says.
+        more: points to add; None draws them from the distribution that ``network`` has learned.
+    """
+    if label is None:
+        chances = class_probabilities(network, model.classes, sketch, where)
+        labels = ending_labels(chances, n, stream(seed, LABELS)).tolist()
+    else:
+        labels = [label] * n
+    rngs = [stream(seed, PLANS, i) for i in range(n)]
+    most = model.config.codec.max_points
+    chosen = plans(network, model.classes, sketch, labels, where, rngs, most, more)
+    strength = FARTHEST * heal if heal else None
+    told = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
+    done = [i for i, p in enumerate(chosen) if p.count == len(p.outline) and not heal]
+    kept = frozenset() if heal else frozenset(range(len(sketch)))
+    streams = [stream(seed, INK, i) for i in range(n)]
+    tell = _tell(model, chosen, kept, watch, show)
+    out = drawn(model, told, labels, streams, how, tell)
+    names = [model.classes[i] if i < len(model.classes) else None for i in labels]
+    return [
+        # nothing is missing: the drawing is its own ending
+        sketch.with_label(name) if i in done else emitted(p, d, kept, name)
+        for i, (p, d, name) in enumerate(zip(chosen, out, names, strict=True))
+    ]
+
+
+def redraw(
+    model: DrawingModel,
+    sketches: Sequence[Sketch],
+    labels: Sequence[int],
+    how: PlainSampling,
+    *,
+    strength: float | None = None,
+    keep: Sequence[int] = (),
+    seed: int = 0,
+    watch: Watch | None = None,
+    show: Show | None = None,
+) -> list[Sketch]:
+    """Drawings healed: the network sees them as rough copies of what was meant.
+
+    Args:
+        labels: class indices; the number of classes is "no label".
+        strength: how far points may be off, 0 … 1 (half of the longer side); None lets the network
+            judge for itself.
+        keep: strokes that stay exactly as they are.
+    """
+    off = None if strength is None else FARTHEST * strength
+    chosen = [whole(model, s, _frame_error(off)) for s in sketches]
+    told = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
+    streams = [stream(seed, INK, i) for i in range(len(told))]
+    out = drawn(
+        model, told, labels, streams, how, _tell(model, chosen, frozenset(keep), watch, show)
+    )
+    names = [model.classes[i] if i < len(model.classes) else None for i in labels]
+    return [
+        emitted(p, d, frozenset(keep), name) for p, d, name in zip(chosen, out, names, strict=True)
+    ]
+
+
+def variations(
+    model: DrawingModel,
+    sketch: Sketch,
+    n: int,
+    label: int,
+    how: PlainSampling,
+    *,
+    strength: float = 0.5,
+    seed: int = 0,
+    watch: Watch | None = None,
+    show: Show | None = None,
+) -> list[Sketch]:
+    """``n`` drawings like one: each of another copy of it, made rough by noise of known size."""
+    plan = whole(model, sketch)
+    off = VARIED * strength
+    told = []
+    for i in range(n):
+        e = example(plan, all_rough(plan), off)
+        noise = stream(seed, PLANS, i).standard_normal(e.points.shape)
+        told.append(replace(e, shown=e.shown + off * QUICKDRAW_SIZE * noise))
+    streams = [stream(seed, INK, i) for i in range(n)]
+    tell = _tell(model, [plan] * n, frozenset(), watch, show)
+    out = drawn(model, told, [label] * n, streams, how, tell)
+    name = model.classes[label] if label < len(model.classes) else None
+    return [emitted(plan, d, frozenset(), name) for d in out]
+
+
+def _tell(
+    model: DrawingModel,
+    plans: Sequence[Plan],
+    kept: frozenset[int],
+    watch: Watch | None,
+    show: Show | None,
+) -> Callable[[Sequence[int]], Watch | None]:
+    """What watches drawings, by their numbers, and shows them as they stand."""
+
+    def of(numbers: Sequence[int]) -> Watch | None:
+        if show is None:
+            return watch
+
+        def tell(frame: sampling.Frame) -> None:
+            if watch is not None:
+                watch(frame)
+            who = [numbers[row] for row in frame.rows.tolist()]
+            drawn = zip(who, standing(model, frame), strict=True)
+            show({i: emitted(plans[i], d, kept, None) for i, d in drawn})
+
+        return tell
+
+    return of
+
+
+def _frame_error(off: float | None) -> float:
+    """px of the model's frame by which points may be off."""
+    return QUICKDRAW_SIZE * (FARTHEST if off is None else off)
+
+
+def example(plan: Plan, rough: np.ndarray, strength: float | None = None) -> Example:
+    """What the network sees of a plan.
+
+    Args:
+        rough: which of the outline's points may be off, (k,); the others are exact.
+        strength: how far those are off, as a share of the longer side; None is not known.
+    """
+    points = np.zeros((plan.count, 2))
+    points[plan.place] = plan.model_points()
+    pens = plan.pens()
+    pens[pens == FREE] = DRAW
+    pens[-1] = END
+    flags = np.zeros((2, plan.count), dtype=bool)
+    flags[:, plan.place] = ~rough, rough
+    return Example(points, pens, flags[0], flags[1], points, strength)
+
+
+def drawn(
+    model: DrawingModel,
+    examples: Sequence[Example],
+    labels: Sequence[int],
+    streams: Sequence[np.random.Generator],
+    how: PlainSampling,
+    tell: Callable[[Sequence[int]], Watch | None] | None = None,
+) -> list[Sketch]:
+    """Drawings in the model's frame, one for each example: plain steps, nothing else.
+
+    Args:
+        labels: class indices; the number of classes is "no label".
+        streams: noise of each drawing.
+        tell: makes of the numbers of drawings sampled together what watches them.
+    """
+    none = len(model.classes)
+    out: dict[int, Sketch] = {}
+    # guidance asks twice about drawings with a class, and once about those without
+    for named in (True, False):
+        mine = [i for i, label in enumerate(labels) if (label != none) == named]
+        for a in range(0, len(mine), BATCH):
+            part = mine[a : a + BATCH]
+            batch = collate(
+                [examples[i] for i in part], [labels[i] for i in part], model.config.codec
+            )
+            own = batch.batch
+            noise = SketchNoise([streams[i] for i in part])
+            task = sampling.Task(own.label.to(model.device), own.mask.to(model.device), noise)
+            seeing: sampling.Model = Conditioned(model.denoiser, batch)
+            if how.guidance != 1 and named:
+                seeing = Guided(seeing, how.guidance, none, how.interval)
+            result = sampling.draw(
+                seeing,
+                sampling.method(how.sampler, how.eta),
+                policies.grid(how.timesteps, how.steps, model.denoiser.schedule),
+                task,
+                how.temperature * task.normal(model.width),
+                watch=None if tell is None else tell(part),
+            )
+            found = model.decode(result.x0, result.pen, task)
+            out.update(zip(part, found, strict=True))
+    return [out[i] for i in range(len(examples))]
+
+
+def all_rough(plan: Plan) -> np.ndarray:
+    """Every point of a plan may be off."""
+    return np.ones(len(plan.outline), dtype=bool)

@@ -1,0 +1,191 @@
+"""The outlook of an unfinished drawing: what it may be, how much is missing, where it will end.
+
+The denoiser needs to know how many points a drawing has and where its box lies before it starts.
+Of an unfinished drawing nobody knows either; this network has learned the distribution of both,
+given the points that are there and, where it is told, the class.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sketchknitter.files import WEIGHTS
+from sketchknitter.nn.layers import PLACES, Attention, ResBlock, progress
+from sketchknitter.nn.stored import read_network, restore, save_network
+
+OUTLOOK_FORMAT = "sketchknitter-outlook/1"
+OUTLOOK_WEIGHTS = WEIGHTS / "outlook.safetensors"
+WHERE = ("end", "start", "anywhere")  # what of a drawing is missing
+INPUTS = 8  # x, y, dx, dy, stroke end, and what is missing: the end, the beginning, parts anywhere
+LONGEST = 97  # points of a drawing
+FRAME = 3  # log(whole size / known size), and the whole's center off the known one's, in its sizes
+LEAST_SPREAD = 0.02  # standard deviation of a frame's component
+
+
+def as_seen(
+    points: NDArray[np.float64], ends: NDArray[np.bool_], where: str
+) -> NDArray[np.float32]:
+    """The network's input (n, INPUTS) for known points (n, 2) and stroke ends (n,) of a drawing of
+    which something is missing ``where``, one of WHERE.
+
+    The box of the known points is centered and its longer side becomes 2; (dx, dy) leads to each
+    point from the one before, over lifts too.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    place = (points - (low + high) / 2) * (2 / max(float((high - low).max()), 1e-300))
+    step = np.diff(place, axis=0, prepend=place[:1])
+    flags = np.zeros((len(points), 1 + len(WHERE)))
+    flags[:, 0] = ends
+    flags[:, 1 + WHERE.index(where)] = 1
+    return np.concatenate([place, step, flags], axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class OutlookShape:
+    """Size of an :class:`Outlook`.
+
+    Attributes:
+        widths: channels at full, half, … of the points.
+        heads: of the attention at all levels but the finest.
+        frames: components of the mixture over frames.
+    """
+
+    widths: tuple[int, ...] = (64, 96, 160)
+    heads: int = 4
+    frames: int = 6
+
+
+class Outlook(nn.Module):
+    """Known points (B, N, INPUTS) and a label -> what the whole drawing may be.
+
+    Args:
+        classes: class names in the order of the logits.
+        shape: its size.
+    """
+
+    def __init__(self, classes: Sequence[str], shape: OutlookShape | None = None) -> None:
+        super().__init__()
+        self.classes, self.shape = tuple(classes), shape or OutlookShape()
+        self.record: dict[str, Any] = {}  # how it was trained
+        widths = self.shape.widths
+        size = widths[-1]
+        self.label = nn.Embedding(len(self.classes) + 1, size)  # the last row is "no label"
+        self.inward = nn.Linear(INPUTS + PLACES, widths[0])
+        self.blocks = nn.ModuleList(
+            nn.ModuleList(ResBlock(w, w, size, dropout=0.0, film=True) for _ in range(2))
+            for w in widths
+        )
+        self.attention = nn.ModuleList(Attention(w, self.shape.heads) for w in widths[1:])
+        self.halves = nn.ModuleList(nn.Linear(2 * a, b) for a, b in pairwise(widths))
+        self.body = nn.Sequential(
+            nn.LayerNorm(2 * size), nn.Linear(2 * size, 256), nn.SiLU(), nn.Dropout(0.1)
+        )
+        self.named = nn.Linear(256, len(self.classes))
+        self.missing = nn.Linear(256, LONGEST)
+        self.frame = nn.Sequential(
+            nn.Linear(256 + 1, 128), nn.SiLU(), nn.Linear(128, self.shape.frames * (1 + 2 * FRAME))
+        )
+
+    def features(self, points: Tensor, mask: Tensor, label: Tensor) -> Tensor:
+        """points (B, N, INPUTS), mask (B, N) bool, label (B,) -> (B, 256)."""
+        e = F.silu(self.label(label))
+        there = mask[..., None].to(points)
+        x = self.inward(torch.cat([points, progress(mask)], dim=-1)) * there
+        for level, blocks in enumerate(self.blocks):
+            if level:
+                b, n, c = x.shape
+                x = F.pad(x * there, (0, 0, 0, n % 2)).reshape(b, -1, 2 * c)
+                there = F.pad(there, (0, 0, 0, n % 2)).view(b, -1, 2).amax(dim=2)[..., None]
+                x = self.halves[level - 1](x)
+            for block in blocks:  # type: ignore[attr-defined]
+                x = block(x, e, there)
+            if level:
+                x = self.attention[level - 1](x, there)
+        mean = (x * there).sum(dim=1) / there.sum(dim=1)
+        peak = x.masked_fill(there == 0, -torch.inf).amax(dim=1)
+        return self.body(torch.cat([mean, peak], dim=-1))
+
+    def frames(self, features: Tensor, missing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The mixture over frames given how many points are missing (B,): log-weights (B, K),
+        means (B, K, FRAME) and standard deviations (B, K, FRAME)."""
+        count = torch.log1p(missing.to(features))[:, None]
+        out = self.frame(torch.cat([features, count], dim=-1))
+        out = out.view(len(out), self.shape.frames, 1 + 2 * FRAME)
+        spread = F.softplus(out[..., 1 + FRAME :] - 2) + LEAST_SPREAD
+        return out[..., 0].log_softmax(dim=-1), out[..., 1 : 1 + FRAME], spread
+
+    @torch.inference_mode()
+    def class_probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
+        """What a drawing with known points ``rows`` (see :func:`as_seen`) may become, (C,)."""
+        h = self.features(*_one(rows), torch.tensor([len(self.classes)]))
+        return np.asarray(self.named(h).double().softmax(dim=-1)[0].numpy())
+
+    @torch.inference_mode()
+    def missing_probabilities(
+        self, rows: NDArray[np.float32], labels: Sequence[int]
+    ) -> tuple[NDArray[np.float64], Tensor]:
+        """How many points are missing under each of ``labels``, (L, LONGEST), and the features
+        (L, 256) that :meth:`draw_frame` takes."""
+        points, mask = _one(rows)
+        count = len(labels)
+        h = self.features(
+            points.expand(count, -1, -1), mask.expand(count, -1), torch.tensor(list(labels))
+        )
+        return np.asarray(self.missing(h).double().softmax(dim=-1).numpy()), h
+
+    @torch.inference_mode()
+    def draw_frame(
+        self, features: Tensor, missing: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        """A frame (FRAME,) of the whole drawing, given features (256,) and ``missing`` points."""
+        weight, mean, spread = (
+            v[0].double().numpy() for v in self.frames(features[None], torch.tensor([missing]))
+        )
+        k = int(rng.choice(len(weight), p=np.exp(weight) / np.exp(weight).sum()))
+        return np.asarray(mean[k] + spread[k] * rng.standard_normal(FRAME))
+
+    def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
+        """Write weights and what rebuilds the network; ``record`` says how it was made."""
+        shape = {
+            "widths": self.shape.widths,
+            "heads": self.shape.heads,
+            "frames": self.shape.frames,
+        }
+        header = {"classes": self.classes, **shape, "record": dict(record or {})}
+        save_network(self, path, OUTLOOK_FORMAT, header)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str] | None = None) -> Outlook:
+        """The shipped outlook, or one from ``path``; in evaluation mode, float32, frozen.
+
+        Raises:
+            UserError: the file is missing, or is no outlook.
+        """
+        file = OUTLOOK_WEIGHTS if path is None else path
+        header, weights, _ = read_network(file, OUTLOOK_FORMAT, "outlook")
+        shape = OutlookShape(tuple(header["widths"]), header["heads"], header["frames"])
+        out: Outlook = restore(cls(header["classes"], shape), weights, file)
+        out.record = header["record"]
+        return out
+
+
+def _one(rows: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+    """A batch of one drawing: points (1, n, INPUTS) and mask (1, n)."""
+    return torch.from_numpy(rows)[None], torch.ones((1, len(rows)), dtype=torch.bool)
+
+
+def frame_log_density(mixture: tuple[Tensor, Tensor, Tensor], frame: Tensor) -> Tensor:
+    """log p(frame) (B,) of frames (B, FRAME) under :meth:`Outlook.frames`."""
+    weight, mean, spread = mixture
+    each = torch.distributions.Normal(mean, spread).log_prob(frame[:, None]).sum(dim=-1)
+    return torch.logsumexp(weight + each, dim=-1)

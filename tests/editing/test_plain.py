@@ -1,0 +1,102 @@
+"""Editing as one plain run: what was drawn stays, and a network that sees is asked once a step."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from sketchknitter.editing import plain, prospects
+from sketchknitter.editing.plain import PlainSampling
+from sketchknitter.recognizers.outlook import Outlook, OutlookShape
+from sketchknitter.seeds import stream
+from sketchknitter.sketch import Sketch
+from tiny_model import CLASSES, half, tiny
+
+HOW = PlainSampling(steps=3)
+NONE = len(CLASSES)
+
+
+@pytest.fixture(scope="module")
+def model():  # type: ignore[no-untyped-def]
+    return tiny(conditions=True)
+
+
+@pytest.fixture(scope="module")
+def network() -> Outlook:
+    torch.manual_seed(1)
+    return Outlook((*CLASSES, "sun"), OutlookShape(widths=(32, 48), heads=2, frames=2)).eval()
+
+
+@pytest.mark.parametrize("where", ["end", "start", "anywhere"])
+def test_what_was_drawn_stays(model, network: Outlook, where) -> None:  # type: ignore[no-untyped-def]
+    sketch = half(3.0, (500.0, -200.0))
+    for done in plain.finish(model, network, sketch, 3, None, HOW, where=where, more=12):
+        kept = {s.tobytes() for s in done.strokes}
+        assert {s.tobytes() for s in sketch.strokes} <= kept
+        assert done.ink_length > sketch.ink_length
+
+
+def test_as_many_points_are_added_as_asked_for(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
+    rngs = [stream(0, i) for i in range(4)]
+    labels = [0, 1, NONE, NONE]
+    for more in (0, 5, 30):
+        made = prospects.plans(network, CLASSES, half(), labels, "end", rngs, 97, more)
+        assert [p.count - len(p.outline) for p in made] == [more] * 4
+    # where nothing is missing the drawing is its own ending
+    done = plain.finish(model, network, half(), 2, 0, HOW, more=0)
+    assert all(d == half().with_label("arc") for d in done)
+
+
+def test_a_likely_finished_drawing_gets_nothing_added() -> None:
+    chances = np.zeros(97)
+    chances[0], chances[10] = 0.4, 0.6
+    assert prospects._missing(chances, stream(0)) == 0
+    chances[0], chances[10] = 0.1, 0.9
+    assert prospects._missing(chances, stream(0)) == 10
+
+
+def test_endings_differ_in_class_by_its_probability() -> None:
+    chances = np.array([0.1, 0.6, 0.3, 0.0])
+    labels = np.array([prospects.ending_labels(chances, 10, stream(3, i)) for i in range(200)])
+    assert (labels[:, 0] == 1).all()
+    counts = np.array([[(row == k).sum() for k in range(4)] for row in labels])
+    assert np.abs(counts[:, [0, 2]] - [1, 3]).max() <= 1
+    assert not counts[:, 3].any()
+
+
+def test_same_seed_same_endings(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
+    first = plain.finish(model, network, half(), 2, None, HOW, seed=5, more=8)
+    assert first == plain.finish(model, network, half(), 2, None, HOW, seed=5, more=8)
+    assert first != plain.finish(model, network, half(), 2, None, HOW, seed=6, more=8)
+
+
+def test_one_evaluation_a_step(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
+    seen: list[int] = []
+    how = PlainSampling(steps=4, guidance=1.0)
+    hook = model.denoiser.register_forward_hook(lambda *args: seen.append(1))
+    try:
+        plain.finish(model, network, half(), 6, NONE, how, more=10)
+    finally:
+        hook.remove()
+    assert len(seen) == 4
+
+
+def test_healing_keeps_the_strokes_asked_for_and_the_count_of_all(model) -> None:  # type: ignore[no-untyped-def]
+    sketch = half(2.0, (10.0, 20.0))
+    (done,) = plain.redraw(model, [sketch], [NONE], HOW, strength=0.2, keep=[1])
+    assert len(done) == len(sketch)
+    np.testing.assert_array_equal(done.strokes[1], sketch.strokes[1])
+    assert not np.array_equal(done.strokes[0], sketch.strokes[0])
+
+
+def test_variations_differ(model) -> None:  # type: ignore[no-untyped-def]
+    out = plain.variations(model, half(), 3, 1, HOW)
+    assert len({hash(s) for s in out}) == 3
+    assert all(s.label == "box" for s in out)
+
+
+def test_a_stroke_of_one_point_can_be_finished(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
+    sketch = Sketch([[[0, 0], [50, 80]], [[30, 30]]])
+    (done,) = plain.finish(model, network, sketch, 1, None, HOW, more=6)
+    assert len(done) >= 2

@@ -71,7 +71,8 @@ class Draw:
         start, cpu = time.perf_counter(), time.process_time()
         drawn = self._drawn(context, generator, progress)
         spent = time.perf_counter() - start, time.process_time() - cpu
-        if strangers := {s.label for s in drawn} - {None, *context.data.classes}:
+        strangers = {s.label for s in drawn} - {None, *context.data.classes}
+        if strangers and self.row.task == "draw":  # of an edit, the class may be a wrong guess
             raise UserError(f"it draws {', '.join(map(str, strangers))}, which the data have not")
         sets.store(drawn, folder / sets.DRAWN)
         count = None if before is None else (generator.evaluations - before) / len(drawn)  # type: ignore[attr-defined]

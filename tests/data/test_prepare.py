@@ -348,7 +348,7 @@ def test_sources_are_found_once(tmp_path: Path, drawings: Path) -> None:
     (tmp_path / ".hidden.ndjson").write_text("x")
     (tmp_path / "notes.txt").write_text("x")
     found = sources.find_sources([tmp_path, drawings])
-    assert found == [drawings]
+    assert [f.path for f in found] == [drawings]
     for wrong, message in (
         (made.path, "a prepared set already"),
         (tmp_path / "notes.txt", "no reader"),
@@ -357,6 +357,64 @@ def test_sources_are_found_once(tmp_path: Path, drawings: Path) -> None:
         with pytest.raises(UserError, match=message):
             sources.find_sources([wrong])
     assert set(sources.SUFFIXES) == set(io._READERS)
+
+
+def test_folders_are_classes_and_bad_files_are_counted_and_named(tmp_path: Path) -> None:
+    for name, count in (("star", 3), ("house", 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            sketch = Sketch([[(0, 0), (10 + i, 0), (10, 5)]], "drawing 1")  # a title, no class
+            sketch.save(tmp_path / name / f"{i}.svg")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "text.svg").write_text("<svg><text>hi</text></svg>")
+    (tmp_path / "bad" / "empty.ndjson").write_text("")
+    folders = [tmp_path / n for n in ("star", "house", "bad")]
+    pictures = [p for f in folders[:2] for p in sorted(f.glob("*.svg"))]
+    for named in (folders, pictures, [tmp_path]):
+        data = prepare(named, tmp_path / "set", progress=False)
+        assert data.classes == ("house", "star")
+        assert data.info["kept"] == 5
+    data = prepare(folders, tmp_path / "set", progress=False)
+    assert data.info["rejects"] == {"a file that cannot be read": 2}
+    places = {Path(e["source"]).name: e["position"] for e in data.info["reject_examples"]}
+    assert "empty file" in places["empty.ndjson"]
+    assert "draws no line" in places["text.svg"]
+    with pytest.raises(UserError, match=r"text\.svg, draws no line"):
+        prepare([tmp_path / "bad" / "text.svg"], tmp_path / "none", progress=False)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the workers in /proc")
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_workers_end_with_their_parent(tmp_path: Path, drawings: Path, how: int) -> None:
+    big = tmp_path / "big.ndjson"
+    big.write_bytes(drawings.read_bytes() * 2000)
+    code = (
+        "from sketchknitter.data.prepare import prepare;"
+        f"prepare([{str(big)!r}], {str(tmp_path / 'out')!r}, processes=2, progress=False)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
+
+    def workers() -> list[str]:
+        try:
+            return Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+        except OSError:
+            return []
+
+    deadline = time.monotonic() + 60
+    while len(found := workers()) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert len(found) == 2
+    child.send_signal(how)
+    child.communicate(timeout=20)  # returns when nobody holds stderr any more
+    time.sleep(0.2)
+    assert not [pid for pid in found if _alive(pid)]
+
+
+def _alive(pid: str) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def test_survey_counts_without_filters(tmp_path: Path) -> None:

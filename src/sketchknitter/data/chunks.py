@@ -29,7 +29,7 @@ from sketchknitter.data.simplified import parse_simplified
 from sketchknitter.geometry import Counts
 from sketchknitter.io.ndjson import EMPTY, Block, load_line, parse_block
 from sketchknitter.io.npz import Rows
-from sketchknitter.io.records import Reject
+from sketchknitter.io.records import Reject, as_label
 from sketchknitter.sketch import Sketch
 
 Simplify = Literal["auto", "always", "never"]
@@ -239,7 +239,7 @@ def _finish(
     if recipe.clamp and len(rows) and max(rows.max(), -float(rows.min())) > recipe.clamp:
         np.clip(rows[:, :2], -recipe.clamp, recipe.clamp, out=rows[:, :2])
     index: dict[str | None, int] = {}
-    labels = [index.setdefault(w or recipe.label, len(index)) for w in words]
+    labels = [index.setdefault(as_label(w) or recipe.label, len(index)) for w in words]
     rows = _narrow(rows)
     chunk = Chunk(
         rows,

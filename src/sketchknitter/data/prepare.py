@@ -21,7 +21,7 @@ from sketchknitter.data.dataset import (
     fingerprint,
     is_prepared,
 )
-from sketchknitter.data.sources import find_sources, read_tasks, tasks_for
+from sketchknitter.data.sources import UNREADABLE, Source, find_sources, read_tasks, tasks_for
 from sketchknitter.data.tally import Tally
 from sketchknitter.data.writer import SetWriter
 from sketchknitter.errors import UserError
@@ -56,7 +56,12 @@ def prepare(
     recipe = _checked(recipe or Recipe())
     target = Path(out)
     _check_target(target)
-    files = find_sources(sources)
+    return _prepare(find_sources(sources), target, recipe, processes, progress)
+
+
+def _prepare(
+    files: Sequence[Source], target: Path, recipe: Recipe, processes: int, progress: bool
+) -> PreparedSet:
     with atomic_folder(target) as folder:
         tally = Tally()
         writer = SetWriter(folder)
@@ -86,11 +91,13 @@ def survey(
     files = find_sources(sources)
     tally = Tally()
     _read(files, AS_IT_IS, processes, progress, tally, None)
-    return files, tally
+    if not tally.kept and UNREADABLE in tally.rejects:
+        raise UserError(f"nothing could be read: {tally.why()}")
+    return [f.path for f in files], tally
 
 
 def _read(
-    files: Sequence[Path],
+    files: Sequence[Source],
     recipe: Recipe,
     processes: int,
     progress: bool,
@@ -106,7 +113,7 @@ def _read(
             if chunk is None:
                 bar.update(task.size)
                 continue
-            tally.add(chunk, task.source, str(files[task.source]))
+            tally.add(chunk, task.source, str(files[task.source].path))
             if writer is not None:
                 writer.add(chunk)
 
@@ -131,7 +138,7 @@ def _check_target(target: Path) -> None:
 
 
 def _info(
-    folder: Path, classes: Sequence[str], files: Sequence[Path], recipe: Recipe, tally: Tally
+    folder: Path, classes: Sequence[str], files: Sequence[Source], recipe: Recipe, tally: Tally
 ) -> dict[str, Any]:
     return {
         "kind": "sketchknitter prepared set",
@@ -142,15 +149,19 @@ def _info(
         "filters": asdict(recipe),
         "sources": [
             {
-                "path": str(path),
-                "bytes": path.stat().st_size,
+                "path": str(source.path),
+                "bytes": _size(source.path),
                 "kept": tally.by_source.get(i, (0, 0))[0],
                 "rejected": tally.by_source.get(i, (0, 0))[1],
             }
-            for i, path in enumerate(files[:_MAX_LISTED])
+            for i, source in enumerate(files[:_MAX_LISTED])
         ],
         "source_files": len(files),
     }
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 # -- the user's cache --------------------------------------------------------------------------
@@ -158,6 +169,11 @@ def cache_folder() -> Path:
     """Where sets prepared on the fly are kept: ``$XDG_CACHE_HOME/sketchknitter/prepared``."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(root) / "sketchknitter" / "prepared"
+
+
+def _identity(source: Source) -> tuple[str, int, int, str | None]:
+    state = source.path.stat()
+    return os.path.realpath(source.path), state.st_size, state.st_mtime_ns, source.label
 
 
 def prepare_cached(
@@ -175,11 +191,11 @@ def prepare_cached(
         UserError: as :func:`prepare`.
     """
     files = find_sources(paths)
-    stems = {f.stem for f in files}
+    stems = {f.path.stem for f in files}
     if classes and stems.issuperset(classes):
-        files = [f for f in files if f.stem in classes]
+        files = [f for f in files if f.path.stem in classes]
     recipe = Recipe()
-    stats = [(os.path.realpath(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    stats = [_identity(f) for f in files]
     key = hashlib.sha256(json.dumps([FORMAT, asdict(recipe), stats]).encode()).hexdigest()[:24]
     target = cache_folder() / key
     if not is_prepared(target):
@@ -190,7 +206,7 @@ def prepare_cached(
                 f"{target.parent} cannot be made ({error.strerror}); set XDG_CACHE_HOME, or"
                 " prepare the files yourself: `sketchknitter data prepare`"
             ) from None
-        return prepare(files, target, recipe, progress=progress)
+        return _prepare(files, target, recipe, 0, progress)
     return PreparedSet.open(target)
 
 

@@ -6,11 +6,12 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from sketchknitter import io
 from sketchknitter.data.chunks import (
     Chunk,
     Recipe,
+    empty_chunk,
     from_items,
     from_lines,
     is_foreign,
@@ -30,7 +32,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.io import ndjson, npz
 from sketchknitter.io.lines import iter_line_blocks
 from sketchknitter.io.npz import Rows
-from sketchknitter.io.records import MIB, Reject
+from sketchknitter.io.records import MIB, Reject, as_label
 from sketchknitter.sketch import Sketch
 
 SUFFIXES = (".ndjson", ".bin", ".npz", ".npy", ".svg")
@@ -39,7 +41,21 @@ MAX_TASK = 16 * MIB  # a larger file of another kind is streamed by the parent
 PARALLEL_FROM = 8 * MIB  # bytes in all, or this many files, from which on more cores pay off
 PARALLEL_FILES = 64
 BATCH = 2048  # drawings in a chunk from readers that yield one by one
+UNREADABLE = "a file that cannot be read"
 VOTERS = 1000  # drawings that decide the form of a file
+
+
+@dataclass(frozen=True)
+class Source:
+    """A drawing file and the class that the folder it was found in gives to its drawings.
+
+    Attributes:
+        path: the file.
+        label: of drawings that name none; None leaves them without.
+    """
+
+    path: Path
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +67,8 @@ class Task:
         path: the file.
         start, end: the lines that begin in this byte range; other formats are read whole.
         foreign: an ndjson file that is not in QuickDraw's simplified form (``chunks.is_foreign``).
+        label: class from the folder: of pictures, and of drawings that name none.
+        fault: why the file cannot be read at all; its task yields nothing else.
     """
 
     source: int
@@ -58,6 +76,8 @@ class Task:
     start: int
     end: int
     foreign: bool = False
+    label: str | None = None
+    fault: str | None = None
 
     @property
     def size(self) -> int:
@@ -70,33 +90,54 @@ class Task:
 
 
 # -- what there is to read -----------------------------------------------------------------------
-def find_sources(paths: Sequence[AnyPath]) -> list[Path]:
+def find_sources(paths: Sequence[AnyPath]) -> list[Source]:
     """Drawing files named, or found in the folders named, sorted within each; no file twice.
 
-    Hidden files and prepared sets inside a folder are passed over.
+    Hidden files and prepared sets inside a folder are passed over. Where two folders or more are
+    named, or one holds all its drawings in subfolders, a folder is the class of what it holds.
 
     Raises:
         UserError: a file of a kind we do not read, nothing there, a folder without drawing files.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Source] = {}
+    folders = [Path(p) for p in paths if Path(p).is_dir()]
     for path in map(Path, paths):
         if is_prepared(path):
             raise UserError(f"{path} is a prepared set already; name drawing files")
         if path.is_dir():
-            inside = sorted(_inside(path))
-            if not inside:
+            files = sorted(_inside(path))
+            if not files:
                 raise UserError(f"{path} holds no drawing files ({' '.join(SUFFIXES)})")
+            nested = all(file.parent != path for file in files)
+            inside = [
+                Source(file, _folder_label(file, path, nested, len(folders) > 1)) for file in files
+            ]
         elif not path.exists():
             raise UserError(f"{path}: no such file or folder")
         elif path.suffix.lower() not in SUFFIXES:
             raise UserError(f"{path}: no reader for it; we read {' '.join(SUFFIXES)}")
         else:
-            inside = [path]
-        for file in inside:
-            found.setdefault(os.path.realpath(file), file)
+            inside = [Source(path)]
+        for source in inside:
+            found.setdefault(os.path.realpath(source.path), source)
     if not found:
         raise UserError("no drawing files were named")
-    return list(found.values())
+    return _named_by_folders(list(found.values()), bool(folders))
+
+
+def _folder_label(file: Path, folder: Path, nested: bool, several: bool) -> str | None:
+    if nested:
+        return as_label(file.relative_to(folder).parts[0])
+    return as_label(folder.resolve().name) if several else None
+
+
+def _named_by_folders(sources: list[Source], folders: bool) -> list[Source]:
+    """Pictures named one by one from several folders: ``star/*.svg house/*.svg``."""
+    pictures = [s for s in sources if s.path.suffix.lower() == ".svg"]
+    parents = {s.path.parent for s in pictures}
+    if folders or len(pictures) < len(sources) or len(parents) < 2:
+        return sources
+    return [Source(s.path, as_label(s.path.parent.resolve().name)) for s in sources]
 
 
 def _inside(folder: Path) -> Iterator[Path]:
@@ -107,21 +148,32 @@ def _inside(folder: Path) -> Iterator[Path]:
                 yield Path(root, name)
 
 
-def tasks_for(files: Sequence[Path], recipe: Recipe) -> Iterator[Task]:
+def tasks_for(sources: Sequence[Source], recipe: Recipe) -> Iterator[Task]:
     """The files cut into tasks, in order; looks at the head of each ndjson file.
 
-    Raises:
-        UserError: a file that cannot be read or is of another kind.
+    A file that cannot be read becomes a task with a fault.
     """
-    for i, path in enumerate(files):
-        size = path.stat().st_size
-        if path.suffix.lower() != ".ndjson":
-            yield Task(i, path, 0, size)
+    for i, source in enumerate(sources):
+        path, label = source.path, source.label
+        try:
+            size = path.stat().st_size
+            if path.suffix.lower() != ".ndjson":
+                yield Task(i, path, 0, size, label=label)
+                continue
+            ndjson.check(path)
+            foreign = recipe.simplify == "auto" and _foreign_ndjson(path)
+        except (UserError, OSError) as error:
+            yield Task(i, path, 0, 0, fault=_fault(path, error))
             continue
-        ndjson.check(path)
-        foreign = recipe.simplify == "auto" and _foreign_ndjson(path)
         for start in range(0, size, RANGE):
-            yield Task(i, path, start, min(start + RANGE, size), foreign)
+            yield Task(i, path, start, min(start + RANGE, size), foreign, label)
+
+
+def _fault(path: Path, error: Exception) -> str:
+    """Why a file cannot be read, without its name, which stands beside it."""
+    if isinstance(error, OSError):
+        return f"cannot be read: {error.strerror or error}"
+    return str(error).removeprefix(str(path)).lstrip(":, ")
 
 
 def _foreign_ndjson(path: Path) -> bool:
@@ -162,11 +214,25 @@ def _line_begins(path: Path, start: int, end: int) -> bool:
 
 # -- reading -------------------------------------------------------------------------------------
 def read_task(task: Task, recipe: Recipe) -> Iterator[Chunk]:
-    """The chunks of one task, in order.
+    """The chunks of one task, in order; a file that turns out unreadable is one reject."""
+    recipe = replace(recipe, label=recipe.label or task.label)
+    if task.fault is not None:
+        yield _unreadable(task.fault)
+        return
+    try:
+        yield from _read_task(task, recipe)
+    except (UserError, OSError) as error:
+        yield _unreadable(_fault(task.path, error))
 
-    Raises:
-        UserError: the file as a whole cannot be read.
-    """
+
+def _unreadable(why: str) -> Chunk:
+    chunk = empty_chunk()
+    chunk.rejects[UNREADABLE] += 1
+    chunk.examples.append((why, UNREADABLE))
+    return chunk
+
+
+def _read_task(task: Task, recipe: Recipe) -> Iterator[Chunk]:
     suffix = task.path.suffix.lower()
     if suffix == ".ndjson":
         for _, lines in _blocks(task.path, task.start, task.end):
@@ -174,6 +240,8 @@ def read_task(task: Task, recipe: Recipe) -> Iterator[Chunk]:
         return
     items: Iterator[Rows | Sketch | Reject]
     items = npz.read_rows(task.path) if suffix == ".npz" else io.read_counted(task.path)
+    if suffix == ".svg" and task.label is not None:  # a title is of one picture
+        items = (s.with_label(task.label) if isinstance(s, Sketch) else s for s in items)
     first, foreign = 1, suffix == ".svg"
     while batch := list(islice(items, BATCH)):
         if first == 1 and not foreign and recipe.simplify == "auto":
@@ -186,8 +254,18 @@ def _work(task: Task, recipe: Recipe) -> list[Chunk]:
     return list(read_task(task, recipe))
 
 
-def _ignore_interrupt() -> None:
+def _begin_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next task for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def cores() -> int:
@@ -220,7 +298,7 @@ def read_tasks(
     # forked workers start at once and use no threads; elsewhere fork is not safe
     method = "fork" if sys.platform == "linux" else "spawn"
     pool = ProcessPoolExecutor(
-        count, multiprocessing.get_context(method), initializer=_ignore_interrupt
+        count, multiprocessing.get_context(method), initializer=_begin_worker
     )
     try:
         yield from _ordered(pool, tasks, recipe, ahead=2 * count)

@@ -115,7 +115,11 @@ class Tally:
         """The rejects in one line."""
         if not self.rejects:
             return "there is none in the sources"
-        return ", ".join(f"{n} × {reason}" for reason, n in self.rejects.most_common())
+        first = self.examples[0]
+        return (
+            ", ".join(f"{n} × {reason}" for reason, n in self.rejects.most_common())
+            + f" (first: {first['source']}, {first['position']}: {first['reason']})"
+        )
 
 
 def _sum(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:

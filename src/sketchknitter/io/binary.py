@@ -16,6 +16,7 @@ from sketchknitter.io.records import (
     MAX_POINTS,
     BadDrawing,
     Reject,
+    as_label,
     kind_of,
     no_splits,
     read_head,
@@ -54,7 +55,7 @@ def read(path: AnyPath, *, split: str | None = None) -> Iterator[Sketch | Reject
     if not _looks_right(head[: _HEADER.size]) or kind_of(head) != "something else":
         what = kind_of(head).replace("something else", "of another kind")
         raise UserError(f"{path} is {what}, not QuickDraw's binary format; check its suffix")
-    label = Path(path).stem
+    label = as_label(Path(path).stem)
     with open(path, "rb") as f:
         number = 0
         while header := f.read(_HEADER.size):

@@ -26,6 +26,7 @@ from sketchknitter.io.records import (
     MIB,
     BadDrawing,
     Reject,
+    as_label,
     digits_for,
     kind_of,
     no_splits,
@@ -229,7 +230,7 @@ def read(path: AnyPath, *, split: str | None = None) -> Iterator[Sketch | Reject
                 yield Reject(f"line {first + bad}", reason)
                 bad, reason = next(rejects)
             if i < len(block.lines):
-                yield Sketch(block.strokes(i), block.words[i])
+                yield Sketch(block.strokes(i), as_label(block.words[i]))
         first += len(lines)
 
 
@@ -247,7 +248,7 @@ def read_timed(path: AnyPath) -> Iterator[tuple[Sketch, list[Array]] | Reject]:
             if line is None:
                 raise BadDrawing(TOO_LONG)
             obj = load_line(line if at else _text(line))
-            yield Sketch(parse_drawing(obj), obj.get("word")), parse_times(obj)
+            yield Sketch(parse_drawing(obj), as_label(obj.get("word"))), parse_times(obj)
         except BadDrawing as fault:
             yield Reject(f"line {number}", str(fault))
 

@@ -142,3 +142,22 @@ def test_equal_sketches_have_equal_hashes() -> None:
     a, b = Sketch([[(0.0, 0.0), (1, 1)]]), Sketch([[(-0.0, 0.0), (1, 1)]])
     assert a == b
     assert hash(a) == hash(b)
+
+
+def test_one_stroke_needs_no_list() -> None:
+    line = [[0, 0], [3, 4], [6, 0]]
+    assert Sketch(line) == Sketch([line]) == Sketch(np.array(line)) == Sketch([line[0:3]])
+    assert len(Sketch([(1, 2)])) == 1
+    assert len(Sketch([line, line])) == len(Sketch(np.array([line, line]))) == 2
+    with pytest.raises(UserError, match=r"Sketch.open\('cat.svg'\)"):
+        Sketch("cat.svg")
+
+
+def test_as_text_and_as_a_picture() -> None:
+    sketch = Sketch([[0, 0], [30, 40]])
+    assert sketch.to_svg(color="red").startswith("<svg")
+    assert 'stroke="red"' in sketch.to_svg(color="red")
+    picture = np.asarray(sketch.to_image(32))
+    assert picture.shape == (32, 32)
+    assert picture.min() < 64 < 250 < picture.max()  # ink, and paper
+    assert repr(sketch) == "<Sketch: 1 stroke, 2 points>"

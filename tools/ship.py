@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
-from sketchknitter.systems.sketchknitter.model import SHIPPED
+from sketchknitter.systems.sketchknitter.hub import SHIPPED
 from sketchknitter.systems.sketchknitter.run import digest
 
 

@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from sketchknitter.errors import SettingError
 
 ScheduleName = Literal["linear", "cosine"]
 ParametrizationName = Literal["eps", "v", "x0"]
 PenName = Literal["head", "bits"]
 LevelSamplerName = Literal["uniform", "loss-second-moment"]
 BackboneName = Literal["unet1d", "transformer", "official"]
+
+
+def _share(record: object, *names: str, below_one: bool = False) -> None:
+    """Refuse values outside 0 … 1 (or of 1 itself); None is left alone."""
+    for name in names:
+        value = getattr(record, name)
+        if value is not None and not (0 <= value < 1 if below_one else 0 <= value <= 1):
+            end = "0 … 1, without 1" if below_one else "0 … 1"
+            raise SettingError(name, f"must lie in {end}, not {value:g}")
+
+
+def _at_least(record: object, least: float, *names: str) -> None:
+    """Refuse values below ``least`` and such as are no finite number."""
+    for name in names:
+        value = getattr(record, name)
+        if not (value >= least and math.isfinite(value)):
+            raise SettingError(name, f"must be at least {least}, not {value:g}")
+
+
+def _positive(record: object, *names: str) -> None:
+    """Refuse values that are not above 0 and finite; None is left alone."""
+    for name in names:
+        value = getattr(record, name)
+        if value is not None and not (value > 0 and math.isfinite(value)):
+            raise SettingError(name, f"must be more than 0, not {value:g}")
+
+
+def _interval(interval: tuple[float, float]) -> None:
+    low, high = interval
+    if not 0 <= low <= high <= 1:
+        raise SettingError(
+            "interval", f"takes two shares of T, the lower one first, not {low:g} {high:g}"
+        )
 
 
 @dataclass(frozen=True)
@@ -30,6 +66,12 @@ class BackboneConfig:
     """dropout inside residual blocks"""
     use_scale_shift_norm: bool = True
     """condition by scale and shift (FiLM) instead of by addition"""
+
+    def __post_init__(self) -> None:
+        if not self.widths or min(self.widths) < 1:
+            raise SettingError("widths", f"are numbers of channels, not {self.widths}")
+        _at_least(self, 1, "num_res_blocks", "num_heads")
+        _share(self, "dropout", below_one=True)
 
 
 @dataclass(frozen=True)
@@ -52,6 +94,10 @@ class DiffusionConfig:
     """show the network the noisy positions beside (leaky) offsets"""
     conditions: bool = False
     """tell the network what is known of a drawing, so that it finishes and heals"""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 2, "diffusion_steps")
+        _at_least(self, 0, "pen_weight")
 
 
 @dataclass(frozen=True)
@@ -95,6 +141,14 @@ class OptimConfig(TrainingConfig):
     label_dropout: float = 0.1
     """share of drawings trained without their label, for classifier-free guidance"""
 
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "iterations", "batch_size")
+        if self.microbatch != -1:
+            _at_least(self, 1, "microbatch")
+        _positive(self, "lr", "clip")
+        _at_least(self, 0, "weight_decay", "warmup", "lr_anneal_steps", "fp16_scale_growth")
+        _share(self, "label_dropout")
+
 
 @dataclass(frozen=True)
 class AugmentConfig:
@@ -109,14 +163,19 @@ class AugmentConfig:
     point_drop: float = 0.0
     """probability of dropping a point inside a stroke"""
 
+    def __post_init__(self) -> None:
+        _share(self, "mirror")
+        _at_least(self, 0, "rotate")
+        _share(self, "resize", "point_drop", below_one=True)
+
 
 @dataclass(frozen=True)
 class Settings:
     """How to sample; the defaults are what measured best for the shipped weights."""
 
     sampler: str = "ancestral"
-    """ancestral (DDPM's posterior over the steps visited), dpm++ (2M, deterministic), ddim (with
-    --eta), ddpm (ancestral over all levels), ddpm-large (with beta)"""
+    """ancestral (DDPM's posterior over the steps visited; ddpm is another name for it), dpm++ (2M,
+    deterministic), ddim (with eta), ddpm-large (ancestral with beta as its variance)"""
     timesteps: str = "uniform"
     """uniform, linear, quadratic, quadratic-ddim, geometric, logsnr, marks, shortcut,
     shortcut-adaptive: which noise levels are visited"""
@@ -137,15 +196,20 @@ class Settings:
     encourage: float = 0.0
     """weight of gradient guidance by the recognizability score; 0 is none"""
 
+    def __post_init__(self) -> None:
+        _share(self, "eta", "pen_break")
+        _at_least(self, 0, "guidance", "encourage")
+        _at_least(self, 1, "best_of")
+        _positive(self, "clip")
+        _interval(self.interval)
+
 
 @dataclass(frozen=True)
 class Editing:
     """How an edit is sampled."""
 
-    sampler: str = "ddpm"
-    """ddpm (fresh noise lets old and new settle together), ddim (with ``eta``), dpm++"""
-    timesteps: str = "uniform"
-    """which noise levels are visited: uniform, quadratic, geometric, logsnr …"""
+    sampler: str = "ancestral"
+    """ancestral (fresh noise lets old and new settle together), ddim (with eta), dpm++"""
     steps: int = 30
     """noise levels from pure noise to ink; healing visits its share of them"""
     eta: float = 0.0
@@ -156,10 +220,38 @@ class Editing:
     """guidance acts between these shares of T"""
     lean: bool = True
     """let new parts lean on known ones through the network; twice the time of a plain step"""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 2, "steps")
+        _share(self, "eta")
+        _at_least(self, 0, "guidance")
+        _interval(self.interval)
+
+
+@dataclass(frozen=True)
+class Completing(Editing):
+    """How a completion is sampled."""
+
+    timesteps: str = "uniform"
+    """which noise levels are visited: uniform, quadratic, geometric, logsnr …"""
     resamples: int = 0
-    """how often each step of a completion is taken back and repeated (RePaint)"""
+    """how often each step is taken back and repeated (RePaint)"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0, "resamples")
+
+
+@dataclass(frozen=True)
+class Healing(Editing):
+    """How a drawing is redrawn."""
+
     perceptual: float = 0.5
-    """weight of looking like the input while healing; 0 is none"""
+    """weight of looking like the input; 0 is none"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0, "perceptual")
 
 
 @dataclass(frozen=True)
@@ -186,3 +278,9 @@ class StageConfig:
     """which drawing the guide judges: the predicted x_0, or the noisy state itself"""
     warp_weight: float = 0.5
     """lam: how much recognizability counts beside noise when timesteps are chosen"""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "drawings", "trajectories", "updates", "stage_batch", "hidden")
+        _at_least(self, 2, "levels")
+        _positive(self, "stage_lr")
+        _at_least(self, 0, "warp_weight")

@@ -6,12 +6,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sketchknitter.errors import UserError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 Array = NDArray[np.float64]
 
@@ -30,13 +33,28 @@ def _freeze(stroke: ArrayLike, index: int) -> Array:
     return points
 
 
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"
+
+
+def _is_one_stroke(strokes: Any) -> bool:
+    """Whether this is an (n, 2) array, or a list of n pairs of numbers, and not a list of those."""
+    if isinstance(strokes, np.ndarray):
+        return strokes.ndim == 2 and strokes.dtype != object
+    if not isinstance(strokes, Sequence) or not strokes:
+        return False
+    first = strokes[0]
+    return isinstance(first, list | tuple | np.ndarray) and np.shape(first) == (2,)
+
+
 @dataclass(frozen=True, eq=False)
 class Sketch:
     """A frozen drawing: strokes in drawing order, in px, y pointing down.
 
     Args:
-        strokes: one (n, 2) array of x, y for each pen-down stroke; copied, cast to float64 and made
-            read-only. A stroke of one point is a dot.
+        strokes: one (n, 2) array of x, y for each pen-down stroke, or one such array for a drawing
+            of one stroke; copied, cast to float64 and made read-only. A stroke of one point is a
+            dot.
         label: what is drawn (``"cat"``), or None.
 
     Raises:
@@ -46,7 +64,12 @@ class Sketch:
     strokes: tuple[Array, ...]
     label: str | None = None
 
-    def __init__(self, strokes: Iterable[ArrayLike], label: str | None = None) -> None:
+    def __init__(self, strokes: Iterable[ArrayLike] | ArrayLike, label: str | None = None) -> None:
+        if isinstance(strokes, str | bytes):
+            raise UserError(
+                f"strokes are arrays of points; to read a file: Sketch.open({strokes!r})"
+            )
+        strokes = [strokes] if _is_one_stroke(strokes) else list(strokes)  # type: ignore
         object.__setattr__(self, "strokes", tuple(_freeze(s, i) for i, s in enumerate(strokes)))
         object.__setattr__(self, "label", label)
 
@@ -105,7 +128,8 @@ class Sketch:
 
     def __repr__(self) -> str:
         what = f" {self.label!r}" if self.label else ""
-        return f"<Sketch{what}: {len(self)} strokes, {self.num_points} points>"
+        strokes, points = len(self), self.num_points
+        return f"<Sketch{what}: {_count(strokes, 'stroke')}, {_count(points, 'point')}>"
 
     # -- new sketches from this one ------------------------------------------------------------
     def with_label(self, label: str | None) -> Sketch:
@@ -166,13 +190,37 @@ class Sketch:
 
         return io.read_one(path)
 
+    @classmethod
+    def of(cls, value: Drawable) -> Sketch:
+        """A sketch from whatever stands for one: itself, a file's path, or strokes."""
+        if isinstance(value, Sketch):
+            return value
+        return cls.open(value) if isinstance(value, str | PathLike) else cls(value)
+
     def save(self, path: str | PathLike[str], **options: Any) -> None:
         """Write this drawing; the suffix picks the format (.svg .png .gif .npz .ndjson)."""
         from sketchknitter import io
 
         io.write([self], path, **options)
 
-    def _repr_svg_(self) -> str:
+    def to_svg(self, **options: Any) -> str:
+        """The drawing as the text of an SVG file (options of ``sketchknitter.io.to_svg``)."""
         from sketchknitter import io
 
-        return io.to_svg(self)
+        return io.to_svg(self, **options)
+
+    def to_image(self, size: int = 256, **options: Any) -> Image:
+        """The drawing as a gray ``PIL.Image`` of ``size`` × ``size`` px, black on white.
+
+        Args:
+            options: ``width`` and ``margin`` as shares of the side (see ``sketchknitter.raster``).
+        """
+        from sketchknitter import io
+
+        return io.to_image(self, size, **options)
+
+    def _repr_svg_(self) -> str:
+        return self.to_svg()
+
+
+Drawable = Sketch | str | PathLike[str] | Iterable[ArrayLike]  # see Sketch.of

@@ -33,6 +33,7 @@ SAMPLE = "clip_denoised num_samples batch_size use_ddim model_path log_dir save_
 ORIGINAL = {"train": f"{TRAIN} {SHARED}".split(), "sample": f"{SAMPLE} {SHARED} use_fp16".split()}
 # a value for each; the others take 3
 VALUES = {
+    "dropout": "0.5",
     "data_dir": "drawings",
     "category": "cat",
     "log_dir": "runs/x",
@@ -180,7 +181,7 @@ def test_old_sample_command_means_the_same() -> None:
         )
     )
     what, how = options.what, options.how
-    assert (what.num_samples, what.output, what.label) == (7, "out/result.npz", "cat")
+    assert (what.num_samples, what.output, what.label) == (7, "out/result.npz", ("cat",))
     assert (how.sampler, how.timesteps, how.steps) == ("ddim", "linear", 30)
     assert (how.pen_break, how.clip) == (0.1, 1.0)
     assert sample.parse(["--pen-break", "auto"]).how.pen_break is None
@@ -189,7 +190,8 @@ def test_old_sample_command_means_the_same() -> None:
 
 
 def test_ancestral_sampling_visits_all_levels_unless_told() -> None:
-    assert sample.parse(["--use_ddim", "False"]).how.steps == sample.ALL
+    assert not sample._asked_steps(["--use_ddim", "False"])
+    assert sample._asked_steps(["--use_ddim", "False", "--timestep_respacing", "50"])
     assert sample.parse(["--sampler", "ddpm", "--steps", "9"]).how.steps == 9
 
 
@@ -207,7 +209,7 @@ def test_our_true_false_options_take_a_value_or_none(text: str, value: bool) -> 
 def test_a_flag_does_not_eat_a_class() -> None:
     options = sample.parse(["--captions", "cat"])
     assert options.what.captions
-    assert options.what.label == "cat"
+    assert options.what.label == ("cat",)
 
 
 @pytest.mark.parametrize(

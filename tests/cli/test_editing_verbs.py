@@ -10,7 +10,8 @@ from sketchknitter.editing import heal as healing
 from sketchknitter.sketch import Sketch
 from tiny_model import half, tiny
 
-FAST = ("--steps", "3", "--resamples", "0", "--perceptual", "0")
+FAST = ("--steps", "3")
+PLAIN = ("--perceptual", "0")  # of heal and vary
 
 
 @pytest.fixture(scope="module")
@@ -22,8 +23,8 @@ def weights(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def no_guide(monkeypatch):
-    monkeypatch.setattr(guessing, "guide", lambda: None)
-    monkeypatch.setattr(healing, "guide", lambda: None)
+    monkeypatch.setattr(guessing, "guide", lambda *device: None)
+    monkeypatch.setattr(healing, "guide", lambda *device: None)
 
 
 @pytest.fixture

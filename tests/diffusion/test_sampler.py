@@ -356,7 +356,7 @@ def test_state_keeps_chosen_rows() -> None:
 def test_unknown_names_and_values() -> None:
     with pytest.raises(UserError, match="no sampler 'euler'; one of: ancestral, dpm"):
         method("euler")
-    with pytest.raises(UserError, match="--eta must lie in 0 … 1, not 2"):
+    with pytest.raises(UserError, match=r"^eta must lie in 0 … 1, not 2"):
         method("ddim", 2)
     with pytest.raises(UserError, match="small or large"):
         Ddpm("medium")

@@ -128,7 +128,7 @@ def test_static_steps_gain_equally():
 @pytest.mark.parametrize("name", ["shortcut", "shortcut-static", "shortcut-adaptive"])
 @pytest.mark.parametrize("steps", [1, 0, 1001])
 def test_impossible_budgets_are_one_line_errors(name, steps):
-    with pytest.raises(UserError, match="--steps must lie in 2 … 1000") as error:
+    with pytest.raises(UserError, match=r"^steps must lie in 2 … 1000") as error:
         policy(name, steps, SCHEDULE, SMOOTH, fixed_score([0.5]))
     assert "\n" not in str(error.value)
 

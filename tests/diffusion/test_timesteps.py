@@ -106,8 +106,8 @@ def test_grid_refuses(levels: list[int], message: str) -> None:
     ("name", "steps", "message"),
     [
         ("spiral", 10, "no timesteps policy 'spiral'; one of: uniform"),
-        ("uniform", 1, "--steps must lie in 2 … 1000, not 1"),
-        ("uniform", 1001, "--steps must lie in 2 … 1000, not 1001"),
+        ("uniform", 1, "^steps must lie in 2 … 1000, not 1"),
+        ("uniform", 1001, "^steps must lie in 2 … 1000, not 1001"),
         ("linear", 700, "no integer stride"),
         ("marks", 9, "takes --steps 8, not 9"),
     ],

@@ -23,8 +23,9 @@ from sketchknitter.editing.vary import vary
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.metrics.spread import spread_of
-from sketchknitter.settings import Editing
+from sketchknitter.settings import Completing, Editing, Healing
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from tiny_model import CLASSES, half, tiny
 
 KINDS = [
@@ -43,8 +44,8 @@ def model() -> SketchKnitter:
 @pytest.fixture(autouse=True)
 def no_guide(monkeypatch):
     """Shipped weights, present or not, do not change what is tested here."""
-    monkeypatch.setattr(guessing, "guide", lambda: None)
-    monkeypatch.setattr(healing, "guide", lambda: None)
+    monkeypatch.setattr(guessing, "guide", lambda *device: None)
+    monkeypatch.setattr(healing, "guide", lambda *device: None)
 
 
 # -- complete ------------------------------------------------------------------------------------
@@ -143,9 +144,9 @@ def test_wrong_requests_are_refused(model):
         complete(model, half(), label="boxx")
     with pytest.raises(UserError, match="no setting 'stepz'"):
         complete(model, half(), stepz=3)
-    with pytest.raises(UserError, match="-n must"):
+    with pytest.raises(UserError, match=r"^n must"):
         complete(model, half(), 0)
-    with pytest.raises(UserError, match="--where"):
+    with pytest.raises(UserError, match=r"^where is one of"):
         complete(model, half(), where="top")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="strength"):
         heal(model, half(), 1.5)
@@ -255,9 +256,93 @@ def test_inversion_finds_the_noise_that_draws_the_drawing(model):
     assert float(error) < 0.05
 
 
+@pytest.mark.parametrize("kind", KINDS[:3])
+def test_between_a_drawing_and_itself_nothing_moves_away(kind):
+    """Offsets know no place, so it has to be given back to them."""
+    model = tiny(*kind)
+    a = half(2.0, (700, 300))
+    between = interpolate(model, a, a, 3, label=None, steps=40)[1]
+    away = np.abs(np.array(between.bounds) - np.array(a.bounds)).max()
+    assert away < 0.15 * a.extent
+
+
+def test_every_edit_refuses_what_it_would_ignore(model):
+    for edit in (heal, vary):
+        for name in ("timesteps", "resamples"):
+            with pytest.raises(UserError, match=f"no setting '{name}' here"):
+                edit(model, half(), **{name: 1})
+    with pytest.raises(UserError, match="no setting 'perceptual' here"):
+        complete(model, half(), perceptual=1.0)
+    for name in ("sampler", "guidance", "timesteps", "eta"):
+        with pytest.raises(TypeError, match=name):
+            model.interpolate(half(), half(2.0), **{name: 1})
+    assert model.interpolate(half(), half(2.0), 3, steps=4, label=None) != model.interpolate(
+        half(), half(2.0), 3, num_inference_steps=6, label=None
+    )
+
+
+def test_the_guide_stands_where_the_pictures_are(model, monkeypatch):
+    asked = []
+    monkeypatch.setattr(healing, "guide", lambda *device: asked.append(device))
+    heal(model, half(), 0.4, steps=4, perceptual=0.5, label="box")
+    assert asked == [(model.device,)]
+    monkeypatch.undo()
+    network = guessing.guide(torch.device("meta"))
+    assert {p.device.type for p in network.parameters()} == {"meta"}
+    assert {p.device.type for p in guessing.guide().parameters()} == {"cpu"}
+
+
+def test_guess_gives_probabilities(model):
+    chances = model.guess(half())
+    assert set(chances) == set(CLASSES)
+    assert sum(chances.values()) == pytest.approx(1)
+    assert list(chances.values()) == sorted(chances.values(), reverse=True)
+    assert CLASSES[guessing.guess(model, half(), finished=True)] == next(iter(chances))
+    with pytest.raises(UserError, match="empty"):
+        model.guess([])
+
+
+def test_a_path_or_points_stand_for_a_sketch(model, tmp_path):
+    half().save(tmp_path / "half.ndjson")
+    fast = {"steps": 3, "label": "box"}
+    from_file = model.complete(str(tmp_path / "half.ndjson"), 1, **fast)
+    assert from_file == model.complete(tmp_path / "half.ndjson", 1, **fast)
+    points = Sketch.open(tmp_path / "half.ndjson").strokes
+    assert from_file == model.complete(points, 1, **fast)
+    assert model.heal(points[0], 0.0) == Sketch(points[0])
+    assert model.guess(str(tmp_path / "half.ndjson"))
+
+
+def test_public_edits_take_the_ecosystems_names_and_no_others(model):
+    one = model.complete(half(), 1, label="box", steps=3, guidance=2.0)
+    assert one == model.complete(
+        half(), 1, label="box", num_inference_steps=3, guidance_scale=2.0, method="guided"
+    )
+    assert one == model.complete(half(), 1, label="BOX", settings=Completing(steps=3, guidance=2.0))
+    with pytest.raises(UserError, match="method is auto or guided"):
+        model.heal(half(), method="best")
+    with pytest.raises(TypeError, match="flavor"):
+        model.vary(half(), flavor="mint")
+    model.vary(half(), 1, label="box", steps=3, seed=None)
+    assert model.last_seed != 0
+
+
+def test_a_model_without_classes_edits_too():
+    old = tiny().checkpoint
+    config = replace(old.config, classes=())
+    weights = dict(old.weights)
+    for name in [k for k in weights if k.endswith("label.weight")]:
+        weights[name] = weights[name][-1:]
+    plain = SketchKnitter(Checkpoint(config, weights, old.lengths[-1:]))
+    assert plain.complete(half(), 1, steps=3)[0].label is None
+    assert plain.heal(half(), steps=3).label is None
+    with pytest.raises(UserError, match="without classes"):
+        plain.guess(half())
+
+
 def test_settings_are_replaced_not_shared():
-    assert settings_of({"steps": 9}).steps == 9
-    assert replace(Editing(), steps=9) == settings_of({"steps": 9})
+    assert settings_of({"steps": 9}, Editing()).steps == 9
+    assert replace(Healing(), steps=9) == settings_of({"steps": 9}, Healing())
 
 
 # -- with the shipped weights --------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 from sketchknitter.files import full_disk
 
 # verb -> (module, what it does); the module has ``run(argv: list[str]) -> None``
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         import_module(f"sketchknitter.cli.{VERBS[args[0]][0]}").run(args[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {typed(error)}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -72,3 +72,15 @@ def main(argv: list[str] | None = None) -> None:
             raise
         print(f"error: {full}", file=sys.stderr)
         sys.exit(2)
+
+
+# settings of the library that the command spells otherwise than --name-with-dashes
+_SPELLED = {"n": "-n", "label": "CLASS"}
+
+
+def typed(error: UserError) -> str:
+    """An error's message with settings named as they are typed."""
+    if not isinstance(error, SettingError):
+        return str(error)
+    option = _SPELLED.get(error.setting) or f"--{error.setting.replace('_', '-')}"
+    return f"{option} {error.problem}"

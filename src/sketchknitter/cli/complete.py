@@ -11,7 +11,7 @@ import tyro
 from sketchknitter.cli import edits
 from sketchknitter.cli.paper import Paper
 from sketchknitter.errors import UserError
-from sketchknitter.settings import Editing
+from sketchknitter.settings import Completing
 
 DESCRIPTION = """Finish an unfinished drawing, n times; what was drawn stays as it is.
 
@@ -53,7 +53,7 @@ class Complete:
     """All options, in groups."""
 
     what: CompleteOptions = field(default_factory=CompleteOptions)
-    how: Editing = field(default_factory=Editing)
+    how: Completing = field(default_factory=Completing)
     paper: Paper = field(default_factory=Paper)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from sketchknitter.cli.process import use_threads
 from sketchknitter.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Drawing:
     seed: int = 0
     """same seed, same result"""
     model_path: str = ""
-    """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
+    """a .safetensors file, a run's folder, a hub id; nothing (or shipped) is the shipped model"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
     threads: int = 0
@@ -42,13 +43,11 @@ class Drawing:
 
 def load(options: Drawing) -> SketchKnitter:
     """The model asked for."""
-    import torch
 
     from sketchknitter.cli.process import pick_device
     from sketchknitter.editing.model import SketchKnitter
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     return SketchKnitter.from_pretrained(options.model_path or None, pick_device(options.device))
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sketchknitter.cli.process import use_threads
 from sketchknitter.cli.shares import processes
 from sketchknitter.errors import UserError
 
@@ -39,9 +40,9 @@ class Evaluate:
     output: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
     """Write the report here as well: .json, .md or .html."""
     classes: tuple[str, ...] = ()
-    """Only these classes, on both sides (default: those that FILE is labeled with)."""
+    """Only these classes, on both sides; nothing takes those that FILE is labeled with."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
-    """Drawings on each side at most (default: as many as both sides have)."""
+    """Drawings on each side at most; None takes as many as both sides have."""
     features: Literal["judge", "inception"] = "judge"
     """Network: our judge, or Inception if you have its weights ($SKETCHKNITTER_INCEPTION)."""
     judge: str | None = None
@@ -52,8 +53,8 @@ class Evaluate:
     """Look for each drawing's nearest training drawing."""
     seed: int = 0
     """Of every random choice."""
-    threads: int | None = None
-    """Processor threads (default: torch's choice)."""
+    threads: int = 0
+    """Processor threads; 0 is torch's choice."""
 
 
 def run(argv: list[str]) -> None:
@@ -70,7 +71,6 @@ def run(argv: list[str]) -> None:
         report.check_path(options.output)
     if options.geometry_repeats < 0 or (options.n is not None and options.n < 1):
         raise UserError("-n and --geometry-repeats are counts: give positive numbers")
-    import torch
 
     from sketchknitter.data.sides import read_sides
     from sketchknitter.metrics.features import FeatureNetwork
@@ -79,8 +79,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter.reports.document import to_text
     from sketchknitter.reports.evaluate import Settings, evaluate
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     network: FeatureNetwork
     if options.features == "inception":
         from sketchknitter.metrics.inception import Inception

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from sketchknitter.cli.process import use_threads
 from sketchknitter.cli.table import own_data
 from sketchknitter.errors import UserError
 
@@ -39,9 +40,9 @@ class EvaluateCondition:
     per_class: int = 5
     """Test drawings of each class."""
     classes: tuple[str, ...] = ()
-    """Only these classes (default: all that model, judge and data share)."""
+    """Only these classes; by default all that model, judge and data share."""
     data_dir: tuple[str, ...] = ()
-    """A prepared set, a folder, or drawing files (default: $SKETCHKNITTER_DATA/quickdraw)."""
+    """A prepared set, a folder, or drawing files; by default $SKETCHKNITTER_DATA/quickdraw."""
     model_path: str = ""
     """A .safetensors file, a run's folder, a hub id; nothing is the model that comes along."""
     judge: str = ""
@@ -87,7 +88,6 @@ def run(argv: list[str]) -> None:
         options.model_path,
     )
     places = list(options.data_dir) or own_data()
-    import torch
 
     from sketchknitter.cli.process import pick_device
     from sketchknitter.cli.table import Bar
@@ -98,8 +98,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter.experiments.steps import Context
     from sketchknitter.metrics.judge.network import load_judge
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     data = open_data(places, options.classes or None)
     judge, known = load_judge(options.judge or None), set(data.classes)
     known &= set(SketchKnitter.from_pretrained(options.model_path or None).classes)

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from sketchknitter.cli.process import use_threads
+
 EXAMPLES = """The evidence behind the method, measured on a model's own trajectories.
 
 explain shortcut draws mean |eps|, recognition and the recognizability score against t, marks the
@@ -29,11 +31,11 @@ class Explain:
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """the figure (.png), or a report with it (.html, .md) or the curves alone (.csv)"""
     model_path: str | None = None
-    """a model with recognizability (default: the shipped one)"""
+    """a model with recognizability; by default the shipped one"""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """trajectories"""
     label: str | None = None
-    """only this class (default: all in turn)"""
+    """only this class; by default all in turn"""
     steps: tuple[int, ...] = (8, 30)
     """budgets whose chosen timesteps are marked"""
     seed: int = 0
@@ -42,8 +44,8 @@ class Explain:
     """folder of finished parts: a killed run goes on"""
     jobs: int = 1
     """parts walked at the same time, each in a process with one thread"""
-    threads: int | None = None
-    """processor threads (default: torch's choice)"""
+    threads: int = 0
+    """processor threads; 0 is torch's choice"""
 
 
 def run(argv: list[str]) -> None:
@@ -57,14 +59,12 @@ def run(argv: list[str]) -> None:
     from sketchknitter.experiments import explain, explain_figure
 
     explain_figure.check_output(options.output)
-    import torch
 
+    from sketchknitter.classes import class_index
     from sketchknitter.cli.table import Bar
-    from sketchknitter.systems.sketchknitter.config import class_index
     from sketchknitter.systems.sketchknitter.model import DrawingModel
 
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     if options.label is not None:
         class_index(DrawingModel.from_pretrained(options.model_path).classes, options.label)
     question = explain.Question(options.n, options.steps, options.seed, options.label)

@@ -10,7 +10,7 @@ import tyro
 from sketchknitter.cli import edits
 from sketchknitter.cli.paper import Paper
 from sketchknitter.errors import UserError
-from sketchknitter.settings import Editing
+from sketchknitter.settings import Healing
 
 DESCRIPTION = """Redraw a clumsy drawing so that it stays itself.
 
@@ -40,7 +40,7 @@ class Heal:
     """All options, in groups."""
 
     what: HealOptions = field(default_factory=HealOptions)
-    how: Editing = field(default_factory=Editing)
+    how: Healing = field(default_factory=Healing)
     paper: Paper = field(default_factory=Paper)
 
 

@@ -9,7 +9,6 @@ import tyro
 
 from sketchknitter.cli import edits
 from sketchknitter.cli.paper import Paper
-from sketchknitter.settings import Editing
 
 DESCRIPTION = """The drawings between two drawings, both included.
 
@@ -29,6 +28,8 @@ class InterpolateOptions(edits.Drawing):
     """the drawing to end with"""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 9
     """how many drawings, both ends included"""
+    steps: int = 30
+    """noise levels on the way to the noise, and back; both are DDIM's, without guidance"""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "between.svg"
     """file to write"""
 
@@ -38,7 +39,6 @@ class Interpolate:
     """All options, in groups."""
 
     what: InterpolateOptions = field(default_factory=InterpolateOptions)
-    how: Editing = field(default_factory=Editing)
     paper: Paper = field(default_factory=Paper)
 
 
@@ -55,7 +55,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter.editing.interpolate import interpolate
 
     clock = edits.Clock()
-    with edits.progress(options.how.steps, "interpolate") as watch:
+    with edits.progress(what.steps, "interpolate") as watch:
         path = interpolate(
             model,
             first,
@@ -63,8 +63,8 @@ def run(argv: list[str]) -> None:
             what.n,
             label=what.label,
             seed=what.seed,
+            steps=what.steps,
             watch=watch,
-            **vars(options.how),
         )
     edits.write(path, what.output, **paper)
     print(f"{len(path)} drawings from {what.first} to {what.second}, {clock}; {what.output}")

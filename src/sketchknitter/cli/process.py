@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 
 
 class Signals:
@@ -55,6 +55,20 @@ def pick_device(name: str, workers: int = 1) -> str:
         first = str(error).splitlines()[0]
         raise UserError(f"--device {name} cannot be used here: {first}") from None
     return name
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch use so many processor threads; 0 or None is its own choice.
+
+    Raises:
+        UserError: a negative number.
+    """
+    import torch
+
+    if count is not None and count < 0:
+        raise SettingError("threads", f"must be 0 (torch's choice) or more, not {count}")
+    if count:
+        torch.set_num_threads(count)
 
 
 def span(seconds: float) -> str:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from sketchknitter.classes import find_class, split_names
 from sketchknitter.cli import shares, shim, systems
 from sketchknitter.cli.paper import Paper
-from sketchknitter.cli.process import pick_device
+from sketchknitter.cli.process import pick_device, use_threads
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Settings
 
@@ -47,16 +48,18 @@ The original scripts' options work in their own spelling: docs/options.md.
 class SampleOptions:
     """What to draw, and where to."""
 
-    label: Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="CLASS")] = None
-    """class to draw; without one all classes in turn"""
+    label: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[CLASS ...]")
+    ] = ()
+    """classes to draw in turn (cat pig, or cat,pig); nothing is all of them, "none" is no class"""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 25
     """how many sketches"""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "sketches.svg"
     """file to write"""
     model_path: str = ""
-    """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
-    seed: int = 0
-    """same seed, same drawings, whatever the batch size"""
+    """a .safetensors file, a run's folder, a hub id; nothing (or shipped) is the shipped model"""
+    seed: int | None = 0
+    """same seed, same drawings to 0.01 px, whatever the batch size; None takes a new seed"""
     batch_size: int = 64
     """sketches denoised together"""
     captions: bool = False
@@ -85,7 +88,6 @@ class Sample:
 
 
 GROUPS = (SampleOptions, Settings, Paper)
-ALL = 0  # steps: every level, which is what ancestral sampling is made for
 
 
 def parse(argv: list[str]) -> Sample:
@@ -95,17 +97,19 @@ def parse(argv: list[str]) -> Sample:
         UserError: a value is missing or cannot be what it is given for.
     """
     words = shim.apply(argv, shim.SAMPLE, shim.flags_of(*GROUPS))
-    options = tyro.cli(
+    return tyro.cli(
         Sample,
         args=words,
         prog="sketchknitter sample",
         description=DESCRIPTION,
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    asked = any(word.partition("=")[0] == "--steps" for word in words)
-    if options.how.sampler.startswith("ddpm") and not asked:
-        options = replace(options, how=replace(options.how, steps=ALL))
-    return options
+
+
+def _asked_steps(argv: list[str]) -> bool:
+    """Whether a command says how many steps; ``ddpm`` visits every level when it does not."""
+    words, _ = shim.rewrite(argv, shim.SAMPLE, shim.flags_of(*GROUPS))
+    return any(word.partition("=")[0] == "--steps" for word in words)
 
 
 def run(argv: list[str]) -> None:
@@ -120,18 +124,18 @@ def run(argv: list[str]) -> None:
         return _run_system(options)
     if what.option:
         raise UserError("--option is for models of other systems; name one with --model-path")
-    import torch
+    if workers > 1 and what.seed is None:
+        raise UserError("--seed None would give every process another seed; name one")
 
     from sketchknitter.editing.model import SketchKnitter
 
-    if what.threads:
-        torch.set_num_threads(what.threads)
+    use_threads(what.threads)
     model = SketchKnitter.from_pretrained(
         what.model_path or None, pick_device(what.device, workers)
     )
-    if options.how.steps == ALL:
-        every = model.config.diffusion.diffusion_steps
-        options = replace(options, how=replace(options.how, steps=every))
+    if options.how.sampler.startswith("ddpm") and not _asked_steps(argv):
+        levels = model.config.diffusion.diffusion_steps
+        options = replace(options, how=replace(options.how, steps=levels))
     start = time.perf_counter()
     watch = Watch(model, options)
     if workers > 1 or shares.begun(what.output):
@@ -142,11 +146,20 @@ def run(argv: list[str]) -> None:
     else:
         _write(_drawn(model, options, watch), options)
     spent = time.perf_counter() - start
-    watch.tell()
-    kinds = min(what.num_samples, len(model.classes))
-    named = f" of {what.label or f'{kinds} classes'}" if kinds else ""
+    watch.say()
+    seed = f", seed {model.last_seed}" if what.seed is None else ""
     count = f"{what.num_samples:,} sketch{'es' if what.num_samples > 1 else ''}"
-    print(f"{what.output}: {count}{named}, {spent / what.num_samples:.3g} s each")
+    named = _named(model, what)
+    print(f"{what.output}: {count}{named}, {spent / what.num_samples:.3g} s each{seed}")
+
+
+def _named(model: SketchKnitter, what: SampleOptions) -> str:
+    """ " of cat", " of 31 classes", or nothing for a model without classes."""
+    names = split_names(what.label, model.classes)
+    if not names:
+        kinds = min(what.num_samples, len(model.classes))
+        return f" of {kinds} class{'es' if kinds > 1 else ''}" if kinds else ""
+    return " of " + ", ".join(find_class(model.classes, n) or "no class" for n in names)
 
 
 def _run_system(options: Sample) -> None:
@@ -157,6 +170,8 @@ def _run_system(options: Sample) -> None:
     settings = systems.changed(options.how) | systems.pairs(what.option)
     start = time.perf_counter()
     device = pick_device(what.device)
+    if what.seed is None:
+        raise UserError("--seed None is for this library's own models; name a seed")
     drawn = systems.drawn(
         what.model_path, what.num_samples, what.label, what.seed, what.batch_size, device, settings
     )
@@ -174,6 +189,12 @@ def _check(options: Sample) -> None:
     suffix = Path(what.output).suffix.lower()
     if what.num_samples < 1:
         raise UserError(f"-n must be at least 1, not {what.num_samples}")
+    if what.animate and what.denoising:
+        raise UserError("--animate shows the drawing order, --denoising the denoising: give one")
+    if what.denoising and what.captions:
+        raise UserError("--denoising writes no captions; leave --captions out")
+    if what.denoising and options.how.best_of > 1:
+        raise UserError("--denoising shows the one way to each sketch; leave --best-of out")
     if what.animate and suffix not in (".svg", ".gif"):
         raise UserError(f"--animate writes .svg or .gif, not {suffix}")
     if what.denoising and suffix not in (".svg", ".gif"):
@@ -239,6 +260,7 @@ def _drawn(
         dynamic_ncols=True,
         mininterval=0.2 if sys.stderr.isatty() else 30,
         leave=False,
+        delay=2.0,  # seconds
     )
 
     def report(progress: Progress) -> None:
@@ -247,7 +269,7 @@ def _drawn(
 
     with bar:
         yield from model.stream(
-            what.label,
+            split_names(what.label, model.classes) or None,
             end,
             seed=what.seed,
             batch_size=what.batch_size,
@@ -296,7 +318,7 @@ class Watch:
         frames = [[film[min(k, len(film) - 1)] for film in films] for k in range(count)]
         io.write_frames(frames, path)
 
-    def tell(self) -> None:
+    def say(self) -> None:
         """Print which levels were visited, by how many sketches."""
         if not self.options.what.verbose:
             return

@@ -100,11 +100,9 @@ def _resume_checkpoint(value: str) -> Ours:
 # -- the tables ----------------------------------------------------------------------------------
 _BOTH: dict[str, Rule] = {
     "learn_sigma": gone("samplers know their variance; the original crashed with it"),
-    "sigma_small": gone(
-        "--sampler ddpm draws with the posterior's variance, and ddpm-large with beta"
-    ),
+    "sigma_small": gone("--sampler ddpm draws with the posterior's variance, ddpm-large with beta"),
     "use_kl": gone("the loss is the squared error, which is what the paper trains"),
-    "rescale_timesteps": gone("the network is told the level as it is"),
+    "rescale_timesteps": gone("the network gets the level as it is"),
     "rescale_learned_sigmas": gone("no variance is learned"),
     "use_checkpoint": gone("the network fits in memory; --microbatch saves more"),
     "num_heads_upsample": gone("all levels have --num-heads"),

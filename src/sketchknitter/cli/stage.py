@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import tyro
 
-from sketchknitter.cli.process import Signals
+from sketchknitter.cli.process import Signals, use_threads
 from sketchknitter.errors import UserError
 from sketchknitter.settings import StageConfig
 
@@ -60,7 +60,7 @@ class RecognizerOptions:
     seed: int = -1
     """same seed, same file; -1 is the number for this recognizer: 1, 2, 4"""
     log_dir: str = ""
-    """folder of the run, for its log and --resume (default: none)"""
+    """folder of the run, for its log and --resume; by default none"""
     resume: bool = False
     """go on with the run in --log-dir"""
     scribbled: float = 0.3
@@ -80,9 +80,9 @@ class StageOptions:
     model_path: str = ""
     """the model: a .safetensors file or a run's folder"""
     data_dir: tuple[str, ...] = ()
-    """drawings to be noised (default: the model's own)"""
+    """drawings to be noised; by default the model's own"""
     guide: str = ""
-    """weights of the recognizer whose opinion is learned (default: the shipped ones)"""
+    """weights of the recognizer whose opinion is learned; by default the shipped ones"""
     seed: int = 0
     """same seed, same file"""
     threads: int = 0
@@ -123,13 +123,11 @@ def _recognizer(argv: list[str]) -> int:
         raise UserError(f"{options.out} cannot be written: make that folder first")
     if options.resume and not options.log_dir:
         raise UserError("--resume needs the --log-dir of the run to go on with")
-    import torch
     from tqdm import tqdm
 
     from sketchknitter.recognizers.training import Splits, teach
 
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     sets = Splits.open(options.data_dir)
     make, config = _lesson(options, sets)
     config = replace(
@@ -206,17 +204,15 @@ def _recognizability(argv: list[str]) -> None:
     what = options.what
     if not what.model_path:
         raise UserError("which model? --model-path takes a .safetensors file or a run's folder")
-    import torch
     from tqdm import tqdm
 
     from sketchknitter.data.prepare import open_data
     from sketchknitter.recognizers.picture import Recognizer
-    from sketchknitter.systems.sketchknitter.model import _locate
+    from sketchknitter.systems.sketchknitter.hub import locate
     from sketchknitter.systems.sketchknitter.recognizability import run_stage
 
-    if what.threads:
-        torch.set_num_threads(what.threads)
-    path = _locate(what.model_path)
+    use_threads(what.threads)
+    path = locate(what.model_path)
     guide = Recognizer.load(what.guide or None)
     data = open_data(what.data_dir) if what.data_dir else None
     with tqdm(

@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from shlex import quote
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from sketchknitter.cli.process import Signals, pick_device, span
+from sketchknitter.classes import split_names
+from sketchknitter.cli.process import Signals, pick_device, span, use_threads
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.errors import UserError
 
@@ -144,15 +145,13 @@ def run(argv: list[str]) -> None:
             f"{folder} holds a run; --resume goes on with it, --overwrite starts anew,"
             " and another --log-dir keeps both"
         )
-    import torch
 
     from sketchknitter.data.prepare import open_data
     from sketchknitter.systems.registry import make
 
     if options.threads < 0:
         raise UserError(f"--threads must be 0 or more, not {options.threads}")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     device = pick_device(options.device)
     system = make(options.system, table_of(options, device), options.system)
     data = open_data(options.data_dir, options.category or None)
@@ -275,17 +274,18 @@ def is_system(path: str) -> bool:
 def drawn(
     path: str,
     n: int,
-    label: str | None,
+    names: Sequence[str],
     seed: int,
     batch_size: int,
     device: str,
     settings: dict[str, Any],
 ) -> Iterator[Sketch]:
-    """``n`` drawings of the model in ``path``, behind a progress bar."""
+    """``n`` drawings of the model in ``path``, of the classes in turn, behind a progress bar."""
     from sketchknitter.systems.stored import load
 
     model: Generator = load(path, device)
-    labels = None if label is None else [label] * n
+    turn = split_names(names)
+    labels = [turn[i % len(turn)] for i in range(n)] if turn else None
     with _Bar() as bar:
         yield from model.generate(
             n, labels=labels, seed=seed, batch_size=batch_size, progress=bar, **settings

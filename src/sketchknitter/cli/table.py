@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from sketchknitter.cli.process import pick_device
+from sketchknitter.cli.process import pick_device, use_threads
 from sketchknitter.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ class Table:
     preset: str = "quick"
     """A preset's name, or a TOML file."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = ""
-    """Folder of results and cache (default: runs/table-PRESET)."""
+    """Folder of results and cache; by default runs/table-PRESET."""
     data_dir: tuple[str, ...] = ()
-    """A prepared set, a folder, or drawing files (default: $SKETCHKNITTER_DATA/quickdraw)."""
+    """A prepared set, a folder, or drawing files; by default $SKETCHKNITTER_DATA/quickdraw."""
     model_path: str = ""
-    """Model that pretrained rows draw with (default: what the preset says)."""
+    """Model that pretrained rows draw with; by default what the preset says."""
     judge: str = ""
     """Another judge's weights."""
     device: str = "auto"
@@ -64,7 +64,6 @@ def run(argv: list[str]) -> None:
     table = _with_source(table, options.model_path)
     places = list(options.data_dir) or own_data()
     folder = Path(options.output or f"runs/table-{Path(options.preset).stem}")
-    import torch
 
     from sketchknitter.data.prepare import open_data
     from sketchknitter.experiments.report import write_all
@@ -74,8 +73,7 @@ def run(argv: list[str]) -> None:
 
     if options.jobs > 1 and options.threads > 1:
         raise UserError("--jobs 2 and more take one thread each; leave --threads out")
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    use_threads(options.threads)
     data = open_data(places, table.classes or None)
     context = Context(data, load_judge(options.judge or None), pick_device(options.device))
     with Bar() as meter:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import tyro
 
 from sketchknitter.cli import shim, stage, systems
-from sketchknitter.cli.process import Signals, commit, pick_device, span
+from sketchknitter.cli.process import Signals, commit, pick_device, span, use_threads
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.data.codec import Codec, RepresentationName
 from sketchknitter.errors import UserError
@@ -157,8 +157,7 @@ def run(argv: list[str]) -> None:
     _check_folder(options.run)
     import torch
 
-    if options.run.threads:
-        torch.set_num_threads(options.run.threads)
+    use_threads(options.run.threads)
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     device = pick_device(options.run.device, workers)
     if workers > 1:

@@ -9,7 +9,7 @@ import tyro
 
 from sketchknitter.cli import edits
 from sketchknitter.cli.paper import Paper
-from sketchknitter.settings import Editing
+from sketchknitter.settings import Healing
 
 DESCRIPTION = """Variations of one drawing.
 
@@ -40,7 +40,7 @@ class Vary:
     """All options, in groups."""
 
     what: VaryOptions = field(default_factory=VaryOptions)
-    how: Editing = field(default_factory=lambda: Editing(perceptual=0.0))
+    how: Healing = field(default_factory=lambda: Healing(perceptual=0.0))
     paper: Paper = field(default_factory=Paper)
 
 

@@ -5,8 +5,6 @@ vpype loads its plug-ins whatever command runs, so the model is imported only wh
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 import vpype
 import vpype_cli
@@ -74,8 +72,7 @@ def _lines(
 
     rows, across = grid_shape(max(count, 1), columns)
     sheet = Sheet(across * size, rows * size, margin=0.0, pen_width=min(size, 1.0) / 100)
-    settings: dict[str, Any] = {} if steps is None else {"steps": steps}
-    drawn = SketchKnitter.from_pretrained(model).sample(label, count, seed=seed, **settings)
+    drawn = SketchKnitter.from_pretrained(model).sample(label, count, seed=seed, steps=steps)
     placed, lettered = place(drawn, sheet, across, captions)
     strokes = shortened([*(s for strokes in placed for s in strokes), *lettered])
     # a dot is a line of no length

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sketchknitter.classes import class_index
 from sketchknitter.errors import UserError
 from sketchknitter.sketch import Sketch
 
@@ -86,7 +87,7 @@ class Split:
         Raises:
             UserError: an unknown class.
         """
-        return np.flatnonzero(self.labels == _class_index(self.classes, name, self.name))
+        return np.flatnonzero(self.labels == class_index(self.classes, name, f"{self.name} has"))
 
     def select(self, classes: Sequence[str]) -> Split:
         """Only the drawings of ``classes``, labeled by their place in that list.
@@ -95,8 +96,9 @@ class Split:
             UserError: an unknown class.
         """
         place = np.full(len(self.classes) + 1, -1, dtype=np.int16)  # the last: no label
-        for new, name in enumerate(classes):
-            place[_class_index(self.classes, name, self.name)] = new
+        found = [class_index(self.classes, name, f"{self.name} has") for name in classes]
+        for new, old in enumerate(found):
+            place[old] = new
         labels = place[self.labels]
         kept = labels >= 0
         return Split(
@@ -105,19 +107,8 @@ class Split:
             np.asarray(self.starts)[kept],
             np.asarray(self.ends)[kept],
             labels[kept],
-            tuple(classes),
+            tuple(self.classes[old] for old in found),
         )
-
-
-def _class_index(classes: Sequence[str], name: str, where: str) -> int:
-    if name in classes:
-        return list(classes).index(name)
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, classes, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    listing = ", ".join(classes[:40]) + (" …" if len(classes) > 40 else "")
-    raise UserError(f"{where}: no class {name!r}; {hint}it has: {listing or 'no classes'}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +155,9 @@ class PreparedSet:
         Raises:
             UserError: no classes given, or an unknown one.
         """
-        names = tuple(dict.fromkeys(classes))
+        whose = f"{self.path} has"
+        found = [self.classes[class_index(self.classes, name, whose)] for name in classes]
+        names = tuple(dict.fromkeys(found))
         if not names:
             raise UserError(f"{self.path}: no classes were asked for")
         if names == self.classes and all((self.split(s).labels >= 0).all() for s in SPLITS):

@@ -17,7 +17,7 @@ from sketchknitter.diffusion.denoiser import Denoised, expand, read_pens
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.diffusion.timesteps import StepRecord, Timesteps
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Ddim:
 
     def __init__(self, eta: float = 0.0) -> None:
         if not 0 <= eta <= 1:
-            raise UserError(f"--eta must lie in 0 … 1, not {eta}")
+            raise SettingError("eta", f"must lie in 0 … 1, not {eta}")
         self.eta = eta
 
     def init(self, x: Tensor) -> State:

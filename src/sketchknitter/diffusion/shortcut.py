@@ -21,7 +21,7 @@ from torch import Tensor
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.diffusion.scores import Scores, estimated_noise
 from sketchknitter.diffusion.timesteps import Grid, StepRecord, Timesteps
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 
 START = 0.98  # share of T where the paper's figure starts
 NAMES = ("shortcut", "shortcut-static", "shortcut-adaptive")  # the first means the second
@@ -191,4 +191,4 @@ def policy(
 
 def _check(steps: int, total: int) -> None:
     if not 2 <= steps <= total:
-        raise UserError(f"--steps must lie in 2 … {total}, not {steps}")
+        raise SettingError("steps", f"must lie in 2 … {total}, not {steps}")

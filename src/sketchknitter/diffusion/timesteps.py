@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sketchknitter.diffusion.denoiser import Denoised
 from sketchknitter.diffusion.schedule import Schedule
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 
 
 @dataclass(frozen=True)
@@ -174,5 +174,5 @@ def grid(name: str, steps: int, schedule: Schedule) -> Grid:
     if name not in POLICIES:
         raise UserError(f"no timesteps policy {name!r}; one of: {', '.join(POLICIES)}")
     if not 2 <= steps <= schedule.steps:
-        raise UserError(f"--steps must lie in 2 … {schedule.steps}, not {steps}")
+        raise SettingError("steps", f"must lie in 2 … {schedule.steps}, not {steps}")
     return POLICIES[name](steps, schedule)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sketchknitter.classes import NO_CLASS, class_index, find_class
 from sketchknitter.data.outline import Outline, error_of, outline, widening
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion.guidance.deformed import drowned, drowning_level
@@ -17,14 +18,13 @@ from sketchknitter.diffusion.guidance.known import FREE, Anchored, Known
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.timesteps import Grid
 from sketchknitter.editing.plan import Plan, rows_of
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.raster import render
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.recognizers.points import LONGEST, READER_WEIGHTS, Reader
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.sketchknitter.config import class_index
 
 if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -181,10 +181,10 @@ def choose(surprise: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 # -- what it is ----------------------------------------------------------------------------------
-@lru_cache(maxsize=1)
-def guide() -> Recognizer | None:
-    """The shipped recognizer, or None where there is none."""
-    return Recognizer.load() if GUIDE_WEIGHTS.exists() else None
+@lru_cache(maxsize=4)
+def guide(device: torch.device | str = "cpu") -> Recognizer | None:
+    """The shipped recognizer on a device, or None where there is none."""
+    return Recognizer.load().to(device) if GUIDE_WEIGHTS.exists() else None
 
 
 @lru_cache(maxsize=1)
@@ -370,15 +370,15 @@ def label_index(model: DrawingModel, label: str | None, sketch: Sketch) -> int |
         UserError: an unknown class.
     """
 
-    if label is None or label == "none":
-        return len(model.classes)
+    classes = model.classes
+    if label is None or (label == NO_CLASS and NO_CLASS not in classes) or not classes:
+        return len(classes)
     if label != "guess":
-        return class_index(model.classes, label)
-    if sketch.label in model.classes:
-        return model.classes.index(sketch.label)
-    return None
+        return class_index(classes, label)
+    known = None if sketch.label is None else find_class(classes, sketch.label)
+    return None if known is None else classes.index(known)
 
 
 def check_where(where: str) -> None:
     if where not in WHERE:
-        raise UserError(f"--where is {' | '.join(WHERE)}, not {where!r}")
+        raise SettingError("where", f"is one of {', '.join(WHERE)}, not {where!r}")

@@ -34,8 +34,9 @@ from sketchknitter.editing.options import (
     settings_of,
 )
 from sketchknitter.editing.plan import Plan, emitted
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 from sketchknitter.seeds import stream
+from sketchknitter.settings import Completing
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -74,17 +75,17 @@ def complete(
         watch: called with each frame of the sampling.
         show: called after each evaluation with the drawings as they stand, by their numbers, in the
             drawing's own coordinates.
-        **settings: fields of :class:`Editing`.
+        **settings: fields of :class:`Completing`.
 
     Raises:
         UserError: an empty drawing or a dot, an unknown class or setting, n < 1.
     """
-    how = settings_of(settings)
+    how = settings_of(settings, Completing())
     check(sketch)
     check_where(where)
     _check_strength(heal)
     if n < 1:
-        raise UserError(f"-n must be at least 1, not {n}")
+        raise SettingError("n", f"must be at least 1, not {n}")
     index = label_index(model, label, sketch)
     if index is None:
         index = guess(model, sketch, finished=False, where=where, seed=seed)

@@ -37,7 +37,7 @@ from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.seeds import stream
-from sketchknitter.settings import Editing
+from sketchknitter.settings import Healing
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -77,13 +77,13 @@ def heal_all(
         seed: same seed, same result; drawing i of a list has a stream of its own.
         show: called after each evaluation with the drawings as they stand, by their numbers, in the
             drawing's own coordinates.
-        **settings: fields of :class:`Editing`.
+        **settings: fields of :class:`Healing`.
 
     Raises:
         UserError: an empty drawing or a dot, an unknown class or setting, a strength outside
             0 … 1, a stroke to keep that is not there.
     """
-    how = settings_of(settings)
+    how = settings_of(settings, Healing())
     _check_strength(strength)
     for sketch in sketches:
         check(sketch)
@@ -130,7 +130,7 @@ def _from_level(
     task: sampling.Task,
     off: float,
     level: int,
-    how: Editing,
+    how: Healing,
     watch: Watch | None,
 ) -> sampling.Drawn:
     """Noise the plans' drawings to ``level`` and denoise them."""
@@ -148,13 +148,13 @@ def _steered(
     anchored: sampling.Model,
     plans: Sequence[Plan],
     off: float,
-    how: Editing,
+    how: Healing,
 ) -> sampling.Model:
     if not how.perceptual:
         return anchored
     target = target_of(model, plans, off)
     side = max(QUICKDRAW_SIZE, 2 * float(target.points.abs().max()))
-    loss = Perceptual(model.config.codec.map, target, side, guide())
+    loss = Perceptual(model.config.codec.map, target, side, guide(model.device))
     # the anchors' own slope has passed through the network already
     return Steered(anchored, loss, how.perceptual, network=not how.lean, every=2)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,9 +19,9 @@ from sketchknitter.editing.classify import (
     task_of,
     whole,
 )
-from sketchknitter.editing.options import INK, Show, Watch, settings_of, standing
+from sketchknitter.editing.options import INK, Show, Watch, standing
 from sketchknitter.editing.plan import subdivided
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 
@@ -40,9 +40,9 @@ def interpolate(
     *,
     label: str | None = "guess",
     seed: int = 0,
+    steps: int = 30,
     watch: Watch | None = None,
     show: Show | None = None,
-    **settings: Any,
 ) -> list[Sketch]:
     """``n`` drawings from ``a`` to ``b``, both included.
 
@@ -51,14 +51,17 @@ def interpolate(
     one to the other. Place and size pass over linearly.
 
     Args:
+        label: a class for both, "guess" (each its own, or the likeliest) or None.
+        steps: of the inversion, and of the way back; both are DDIM's, without guidance.
         show: called after each evaluation with the drawings as they stand, by their numbers.
 
     Raises:
-        UserError: as :func:`complete`, and n < 2.
+        UserError: as :func:`complete`, n < 2, or steps < 2.
     """
-    how = settings_of(settings)
+    if steps < 2:
+        raise SettingError("steps", f"must be at least 2, not {steps}")
     if n < 2:
-        raise UserError(f"-n must be at least 2 (both ends), not {n}")
+        raise SettingError("n", f"must be at least 2 (both ends), not {n}")
     check(a, "the first drawing")
     check(b, "the second drawing")
     labels = []
@@ -70,7 +73,7 @@ def interpolate(
     ends = [replace(p, **subdivided(p, count)) for p in ends]
     schedule = model.denoiser.schedule
     # where hardly any signal is left nothing leads back from the noise to the drawing
-    grid = policies.Grid(np.linspace(FARTHEST, 0, how.steps) * schedule.steps, schedule.steps)
+    grid = policies.Grid(np.linspace(FARTHEST, 0, steps) * schedule.steps, schedule.steps)
     task = task_of(model, ends, labels, [stream(seed, INK)] * 2)
     noise = inverted(model.denoiser, state_of(model, ends), task, grid.levels)
     share = torch.linspace(0, 1, n, device=model.device)
@@ -85,6 +88,10 @@ def interpolate(
         center = (1 - w) * ends[0].center + w * ends[1].center
         index = labels[0] if w < 0.5 else labels[1]
         name = model.classes[index] if index < len(model.classes) else None
+        if model.config.codec.rho >= 1 and drawn.num_points:
+            # offsets know no place: the first point passes over linearly too
+            first = (1 - w) * ends[0].model_points()[0] + w * ends[1].model_points()[0]
+            drawn = drawn.transformed(1.0, first - drawn.points[0])
         return drawn.transformed(scale, center).with_label(name)
 
     def tell(frame: sampling.Frame) -> None:

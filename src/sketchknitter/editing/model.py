@@ -2,38 +2,259 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Literal
 
+import numpy as np
+
+from sketchknitter.data.outline import check
+from sketchknitter.editing.classify import Where, probabilities
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal
 from sketchknitter.editing.interpolate import interpolate
+from sketchknitter.editing.options import Show, Watch
 from sketchknitter.editing.vary import vary
-from sketchknitter.sketch import Sketch
-from sketchknitter.systems.sketchknitter.model import DrawingModel
+from sketchknitter.errors import SettingError, UserError
+from sketchknitter.seeds import fresh_seed
+from sketchknitter.settings import Completing, Editing, Healing
+from sketchknitter.sketch import Drawable, Sketch
+from sketchknitter.systems.sketchknitter.model import DrawingModel, one_of
+
+Way = Literal["auto", "guided"]
+STRENGTH = 0.3  # of healing, when nobody says
 
 
 class SketchKnitter(DrawingModel):
     """A diffusion model over pen strokes.
+
+    Where a drawing is expected, a :class:`Sketch`, the path of a drawing file and arrays of points
+    will do.
 
     Args:
         checkpoint: weights and configuration, from :class:`Checkpoint`.
         device: where to run.
     """
 
-    def complete(self, sketch: Sketch, n: int = 6, **options: Any) -> list[Sketch]:
-        """Finish an unfinished drawing in ``n`` ways (:func:`editing.complete.complete`)."""
-        return complete(self, sketch, n, **options)
+    def guess(self, sketch: Drawable, *, finished: bool = True) -> dict[str, float]:
+        """What a drawing shows: the model's classes with their probabilities, the likeliest first.
 
-    def heal(self, sketch: Sketch, strength: float = 0.3, **options: Any) -> Sketch:
-        """Redraw a clumsy drawing so that it stays itself (:func:`editing.heal.heal_all`)."""
-        return heal(self, sketch, strength, **options)
+        Args:
+            finished: False where something is still to come.
+
+        Raises:
+            UserError: an empty drawing or a dot, or a model without classes.
+        """
+        if not self.classes:
+            raise UserError("this model was trained without classes: it cannot name any")
+        drawing = Sketch.of(sketch)
+        check(drawing)
+        chance = probabilities(self, drawing, finished=finished)
+        order = np.argsort(-chance, kind="stable")
+        return {self.classes[i]: float(chance[i]) for i in order}
+
+    def complete(
+        self,
+        sketch: Drawable,
+        n: int = 6,
+        *,
+        label: str | None = "guess",
+        where: Where = "end",
+        heal: float = 0.0,
+        seed: int | None = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        method: Way = "auto",
+        settings: Completing | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        watch: Watch | None = None,
+        show: Show | None = None,
+    ) -> list[Sketch]:
+        """Finish an unfinished drawing in ``n`` ways; what was drawn stays as it is.
+
+        Args:
+            sketch: the unfinished drawing, or a file of it.
+            n: how many endings.
+            label: a class, "guess" (the drawing's own label, or the likeliest class), or None
+                for no class.
+            where: what is missing comes at the "end", at the "start", or "anywhere".
+            heal: above 0 what was drawn is redrawn as well, at that strength, 0 … 1.
+            seed: same seed, same endings; None takes a new one (see :meth:`sample`).
+            steps, guidance: see :class:`Completing`; None leaves them as ``settings`` has them.
+            method: "guided" holds the known points by guidance; "auto" is the best way that the
+                model knows, which is this one.
+            settings: what steps and guidance start from; default: ``Completing()``.
+            num_inference_steps, guidance_scale: other names of ``steps`` and ``guidance``.
+            watch: called with each frame of the sampling.
+            show: called after each evaluation with the drawings as they stand, by their numbers.
+
+        Raises:
+            UserError: an empty drawing or a dot, an unknown class, n < 1, settings that cannot be.
+        """
+        _check_way(method)
+        chosen = _chosen(settings, steps, guidance, num_inference_steps, guidance_scale)
+        return complete(
+            self,
+            Sketch.of(sketch),
+            n,
+            label=label,
+            where=where,
+            heal=heal,
+            seed=self._seed(seed),
+            watch=watch,
+            show=show,
+            **chosen,
+        )
+
+    def heal(
+        self,
+        sketch: Drawable,
+        strength: float | None = None,
+        *,
+        label: str | None = "guess",
+        keep: Sequence[int] = (),
+        seed: int | None = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        method: Way = "auto",
+        settings: Healing | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        watch: Watch | None = None,
+        show: Show | None = None,
+    ) -> Sketch:
+        """Redraw a clumsy drawing so that it stays itself.
+
+        Args:
+            sketch: the clumsy drawing, or a file of it.
+            strength: 0 (the drawing itself) … 1 (hardly bound to it); None leaves it to the model.
+            label: a class (another one turns the drawing into it), "guess", or None for no class.
+            keep: strokes that stay exactly as they are, counted from 0.
+            seed, steps, guidance, method, settings, watch, show: as for :meth:`complete`, with
+                :class:`Healing`.
+
+        Raises:
+            UserError: as :meth:`complete`, a strength outside 0 … 1, a stroke that is not there.
+        """
+        _check_way(method)
+        chosen = _chosen(settings, steps, guidance, num_inference_steps, guidance_scale)
+        return heal(
+            self,
+            Sketch.of(sketch),
+            STRENGTH if strength is None else strength,
+            label=label,
+            keep=keep,
+            seed=self._seed(seed),
+            watch=watch,
+            show=show,
+            **chosen,
+        )
 
     def vary(
-        self, sketch: Sketch, n: int = 6, strength: float = 0.5, **options: Any
+        self,
+        sketch: Drawable,
+        n: int = 6,
+        strength: float = 0.5,
+        *,
+        label: str | None = "guess",
+        seed: int | None = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        settings: Healing | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        watch: Watch | None = None,
+        show: Show | None = None,
     ) -> list[Sketch]:
-        """Variations of a drawing (:func:`editing.vary.vary`)."""
-        return vary(self, sketch, n, strength, **options)
+        """Variations of a drawing.
 
-    def interpolate(self, a: Sketch, b: Sketch, n: int = 9, **options: Any) -> list[Sketch]:
-        """The drawings from ``a`` to ``b``, both included (:func:`editing.interpolate`)."""
-        return interpolate(self, a, b, n, **options)
+        Args:
+            sketch: the drawing, or a file of it.
+            n: how many.
+            strength: 0 (the drawing itself) … 1 (hardly bound to it).
+            label, seed, steps, guidance, settings, watch, show: as for :meth:`heal`; the default
+                settings give no weight to looking like the input.
+
+        Raises:
+            UserError: as :meth:`heal`.
+        """
+        base = settings or Healing(perceptual=0.0)
+        chosen = _chosen(base, steps, guidance, num_inference_steps, guidance_scale)
+        return vary(
+            self,
+            Sketch.of(sketch),
+            n,
+            strength,
+            label=label,
+            seed=self._seed(seed),
+            watch=watch,
+            show=show,
+            **chosen,
+        )
+
+    def interpolate(
+        self,
+        a: Drawable,
+        b: Drawable,
+        n: int = 9,
+        *,
+        label: str | None = "guess",
+        seed: int | None = 0,
+        steps: int | None = None,
+        num_inference_steps: int | None = None,
+        watch: Watch | None = None,
+        show: Show | None = None,
+    ) -> list[Sketch]:
+        """The drawings from ``a`` to ``b``, both included.
+
+        Args:
+            a, b: drawings, or files of them.
+            n: how many, at least 2.
+            label: a class for both, "guess" (each its own, or the likeliest), or None for none.
+            seed: of guessing the class.
+            steps: of the inversion, and of the way back (30).
+            num_inference_steps: another name of ``steps``.
+            watch, show: as for :meth:`complete`.
+
+        Raises:
+            UserError: as :meth:`complete`, n < 2, steps < 2.
+        """
+        count = one_of("steps", steps, "num_inference_steps", num_inference_steps)
+        return interpolate(
+            self,
+            Sketch.of(a),
+            Sketch.of(b),
+            n,
+            label=label,
+            seed=self._seed(seed),
+            steps=Editing.steps if count is None else count,
+            watch=watch,
+            show=show,
+        )
+
+    def _seed(self, seed: int | None) -> int:
+        self.last_seed = fresh_seed() if seed is None else seed
+        return self.last_seed
+
+
+def _check_way(method: str) -> None:
+    if method not in ("auto", "guided"):
+        raise SettingError("method", f"is auto or guided, not {method!r}")
+
+
+def _chosen(
+    settings: Editing | None,
+    steps: int | None,
+    guidance: float | None,
+    num_inference_steps: int | None,
+    guidance_scale: float | None,
+) -> dict[str, Any]:
+    """Keyword arguments of an edit."""
+    chosen = dict(vars(settings)) if settings is not None else {}
+    count = one_of("steps", steps, "num_inference_steps", num_inference_steps)
+    weight = one_of("guidance", guidance, "guidance_scale", guidance_scale)
+    if count is not None:
+        chosen["steps"] = count
+    if weight is not None:
+        chosen["guidance"] = weight
+    return chosen

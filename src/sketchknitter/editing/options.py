@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.guidance.known import Anchored, Known
 from sketchknitter.editing.plan import Plan, emitted
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 from sketchknitter.settings import Editing
 from sketchknitter.sketch import Sketch
 
@@ -31,19 +31,19 @@ Watch = Callable[[sampling.Frame], None]
 Show = Callable[[Mapping[int, Sketch]], None]
 
 
-def settings_of(options: dict[str, Any], base: Editing | None = None) -> Editing:
-    """Settings from keyword arguments.
+How = TypeVar("How", bound=Editing)
+
+
+def settings_of(options: dict[str, Any], base: How) -> How:
+    """``base`` with some of its fields replaced.
 
     Raises:
-        UserError: an unknown name, or a value that cannot be.
+        UserError: a name that this edit has no use for, or a value that cannot be.
     """
-    known = [f.name for f in fields(Editing)]
+    known = [f.name for f in fields(base)]
     if unknown := set(options) - set(known):
-        raise UserError(f"no setting {sorted(unknown)[0]!r}; one of: {', '.join(known)}")
-    how = replace(base or Editing(), **options)
-    if how.steps < 2:
-        raise UserError(f"--steps must be at least 2, not {how.steps}")
-    return how
+        raise UserError(f"no setting {sorted(unknown)[0]!r} here; one of: {', '.join(known)}")
+    return replace(base, **options)
 
 
 def standing(model: DrawingModel, frame: sampling.Frame) -> list[Sketch]:
@@ -88,4 +88,4 @@ def _anchored(model: DrawingModel, known: Known, how: Editing) -> Anchored:
 
 def _check_strength(strength: float) -> None:
     if not 0 <= strength <= 1:
-        raise UserError(f"--strength must lie in 0 … 1, not {strength}")
+        raise SettingError("strength", f"must lie in 0 … 1, not {strength}")

@@ -39,9 +39,9 @@ from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import Budget, Curve, System, TrainRecord, check_task
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
+from sketchknitter.systems.sketchknitter.hub import locate
 from sketchknitter.systems.sketchknitter.model import DrawingModel, make_settings
 from sketchknitter.systems.sketchknitter.model import Progress as Drawn
-from sketchknitter.systems.sketchknitter.model import _locate as locate
 from sketchknitter.systems.sketchknitter.recognizability import run_stage
 from sketchknitter.systems.sketchknitter.run import MODEL, DenoiserRun, adapted, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer

@@ -10,7 +10,7 @@ from sketchknitter.editing.classify import (
     label_index,
 )
 from sketchknitter.editing.heal import heal_all
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def vary(
 ) -> list[Sketch]:
     """Variations of one drawing: noised as :func:`heal_all` does and denoised freely."""
     if n < 1:
-        raise UserError(f"-n must be at least 1, not {n}")
+        raise SettingError("n", f"must be at least 1, not {n}")
     options = {"anchor": False, "perceptual": 0.0} | options
     if options.get("label", "guess") == "guess" and label_index(model, "guess", sketch) is None:
         check(sketch)

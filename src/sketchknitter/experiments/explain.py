@@ -31,8 +31,8 @@ from sketchknitter.reports.document import Bullets, Document, Heading, Picture, 
 from sketchknitter.seeds import stream
 from sketchknitter.settings import Settings
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.hub import locate
 from sketchknitter.systems.sketchknitter.model import DrawingModel
-from sketchknitter.systems.sketchknitter.model import _locate as locate
 from sketchknitter.systems.sketchknitter.recognizability import (
     guide_labels,
     recognize,

@@ -20,7 +20,18 @@ from sketchknitter.sketch import Sketch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Reject", "read", "read_counted", "read_one", "to_svg", "write", "write_frames"]
+    from PIL.Image import Image
+
+__all__ = [
+    "Reject",
+    "read",
+    "read_counted",
+    "read_one",
+    "to_image",
+    "to_svg",
+    "write",
+    "write_frames",
+]
 
 # suffix -> module here; loaded when a file of the kind turns up
 _READERS = {
@@ -132,6 +143,15 @@ def to_svg(sketch: Sketch | Sequence[Sketch], **options: Any) -> str:
     """
     module = "sheet" if "sheet" in options else "svg_write"
     return import_module(f"sketchknitter.io.{module}").to_svg(sketch, **options)
+
+
+def to_image(sketch: Sketch, size: int = 256, **options: Any) -> Image:
+    """One sketch as a gray picture of ``size`` × ``size`` px (options of ``raster.render``)."""
+    from PIL import Image
+
+    from sketchknitter.raster import render
+
+    return Image.fromarray(render(sketch, size, **options))
 
 
 def write_frames(frames: Sequence[Sequence[Sketch]], path: AnyPath, **options: Any) -> None:

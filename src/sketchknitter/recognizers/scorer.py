@@ -13,7 +13,7 @@ from sketchknitter.diffusion.denoiser import Denoised
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import Drawn, Task
 from sketchknitter.diffusion.scores import estimated_noise
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 from sketchknitter.recognizers.progress import Recognizability
 from sketchknitter.representation import Representation
 
@@ -130,7 +130,7 @@ def best_of(
         UserError: count < 1.
     """
     if count < 1:
-        raise UserError(f"--best-of must be at least 1, not {count}")
+        raise SettingError("best_of", f"must be at least 1, not {count}")
     children = [s.spawn(count - 1) for s in task.noise.streams]
     score = scorer.finished(drawn, task)
     for k in range(count - 1):

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 
 
 class Ema:
@@ -76,5 +76,5 @@ def ema_rates(text: str) -> list[float]:
     except ValueError:
         rates = []
     if not rates or not all(0 <= r < 1 for r in rates):
-        raise UserError(f"--ema-rate {text!r} is not a comma list of numbers in [0, 1)")
+        raise SettingError("ema_rate", f"takes a comma list of numbers in [0, 1), not {text!r}")
     return rates

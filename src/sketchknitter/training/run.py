@@ -24,7 +24,7 @@ from typing import IO, Any, Protocol
 
 import torch
 
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 from sketchknitter.files import atomic
 from sketchknitter.plot import Series, lines
 from sketchknitter.training.trainer import Trainer, Update
@@ -177,7 +177,10 @@ class Run:
         say: Callable[[str], object] = lambda line: None,
     ) -> None:
         if save_interval < 1 or log_interval < 1:
-            raise UserError("--save-interval and --log-interval must be at least 1")
+            raise SettingError(
+                "save_interval" if save_interval < 1 else "log_interval",
+                f"must be at least 1, not {min(save_interval, log_interval)}",
+            )
         self.trainer, self.folder, self.products = trainer, Path(folder), products
         self.save_interval, self.log_interval = save_interval, log_interval
         self.plotted = dict(plotted or {"loss": "training, every update"})

@@ -173,15 +173,24 @@ def test_progress_and_watch(model: SketchKnitter) -> None:
     [
         ({"label": "cow"}, "no class 'cow'; .*this model draws: airplane, cat, face"),
         ({"label": "airplain"}, "did you mean 'airplane'"),
-        ({"n": 0}, "-n must be at least 1, not 0"),
-        ({"batch_size": 0}, "--batch-size must be at least 1"),
-        ({"steps": 1}, "--steps must lie in 2 … 1000, not 1"),
+        ({"n": 0}, "^n must be at least 1, not 0"),
+        ({"batch_size": 0}, "^batch_size must be at least 1"),
+        ({"steps": 1}, "^steps must lie in 2 … 1000, not 1"),
         ({"steps": 1001}, "not 1001"),
-        ({"flavor": "mint"}, "no setting 'flavor'; one of: sampler, timesteps"),
         ({"sampler": "euler"}, "no sampler 'euler'"),
         ({"timesteps": "spiral"}, "no timesteps policy 'spiral'"),
         ({"timesteps": "shortcut"}, "no recognizability network"),
-        ({"sampler": "ddim", "eta": 1.5}, "--eta must lie in 0 … 1"),
+        ({"sampler": "ddim", "eta": 1.5}, "^eta must lie in 0 … 1"),
+        ({"guidance": -1.0}, "^guidance must be at least 0, not -1"),
+        ({"guidance": float("nan")}, "^guidance must be"),
+        ({"interval": (0.9, 0.1)}, "^interval takes two shares of T, the lower one first"),
+        ({"interval": (0.1, 1.5)}, "^interval takes"),
+        ({"pen_break": 2.0}, "^pen_break must lie in 0 … 1, not 2"),
+        ({"clip": 0.0}, "^clip must be more than 0"),
+        ({"best_of": 0}, "^best_of must be at least 1"),
+        ({"encourage": -1.0}, "^encourage must be at least 0"),
+        ({"label": []}, "^label is an empty list"),
+        ({"steps": 4, "num_inference_steps": 5}, "^steps and num_inference_steps are two names"),
     ],
 )
 def test_bad_requests(model: SketchKnitter, options: dict, message: str) -> None:
@@ -224,3 +233,82 @@ def test_batches_hold_drawings_of_similar_lengths():
         assert high <= 1.25 * low or len(part) <= LEAST_BATCH
     assert [len(p) for p in _alike(np.full(10, 30), 4)] == [4, 4, 2]
     assert [len(p) for p in _alike(np.array([5, 90, 40]), 4)] == [3]
+
+
+def test_unknown_arguments_are_refused_by_python(model: SketchKnitter) -> None:
+    with pytest.raises(TypeError, match="flavor"):
+        model.sample("cat", flavor="mint")
+
+
+def test_a_list_of_classes_is_drawn_in_turn(model: SketchKnitter) -> None:
+    assert [s.label for s in model.sample(["face", "cat"], steps=2)] == ["face", "cat"]
+    labels = [s.label for s in model.sample(["face", "cat"], 5, steps=2)]
+    assert labels == ["face", "cat", "face", "cat", "face"]
+    assert [s.label for s in model.sample("FACE", steps=2)] == ["face"]
+    first = model.sample(["face", "cat"], steps=2)[0]
+    assert close(first, model.sample("face", steps=2)[0])
+
+
+def test_no_class_is_a_label_of_its_own(model: SketchKnitter) -> None:
+    none = model.sample("none", 2, steps=3)
+    assert [s.label for s in none] == [None, None]
+    assert model.sample("none", 2, steps=3, guidance=9.0) == none  # nothing to guide toward
+    assert [s.label for s in model.sample(["none", "cat"], steps=2)] == [None, "cat"]
+
+
+def test_the_names_of_other_libraries(model: SketchKnitter) -> None:
+    ours = model.sample("cat", 2, steps=4, guidance=2.0)
+    assert model.sample("cat", 2, num_inference_steps=4, guidance_scale=2.0) == ours
+    assert model.sample("cat", 2, steps=4, num_inference_steps=4, guidance=2.0) == ours
+    assert model.sample("cat", 2, settings=Settings(steps=4, guidance=2.0)) == ours
+    assert model.sample("cat", 2, guidance=2.0, settings=Settings(steps=4)) == ours
+
+
+def test_without_a_seed_a_new_one_is_drawn_and_said(
+    model: SketchKnitter, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn = model.sample("cat", steps=3, seed=None)
+    seed = model.last_seed
+    assert caplog.messages == [f"seed {seed}"]
+    assert model.sample("cat", steps=3, seed=seed) == drawn
+    model.sample("cat", steps=3, seed=None)
+    assert model.last_seed != seed
+
+
+def test_it_says_what_it_is(model: SketchKnitter) -> None:
+    said = repr(model)
+    assert said.startswith("<SketchKnitter: 3 classes (airplane, cat, face), ")
+    assert said.endswith("parameters, cpu>")
+    size = sum(p.numel() for p in model.denoiser.parameters())
+    assert f" {size:,} parameters" in said
+
+
+def test_another_type_of_numbers() -> None:
+    model = SketchKnitter(checkpoint())
+    exact = model.sample("cat", 3, steps=3)
+    assert model.to(dtype="bfloat16") is model
+    assert "bfloat16" in repr(model)
+    rough = model.sample("cat", 3, steps=3)
+    assert rough != exact
+    gaps = [np.abs(a.points - b.points).max() for a, b in zip(exact, rough, strict=True)]
+    assert max(gaps) < 20 < max(s.extent for s in exact)
+    model.to("cpu", torch.float32)
+    assert model.device == torch.device("cpu")
+    assert model.sample("cat", 3, steps=3) == exact
+    with pytest.raises(UserError, match="dtype is one of float32"):
+        model.to(dtype="int8")
+
+
+def test_saving_saves_the_weights_that_the_model_holds_now(tmp_path: Path) -> None:
+    made = checkpoint()
+    made.weights = {k: v.half() if v.is_floating_point() else v for k, v in made.weights.items()}
+    model = SketchKnitter(made)
+    before = Checkpoint.load(model.save_pretrained(tmp_path / "before"))
+    assert all(torch.equal(v, before.weights[k]) for k, v in made.weights.items())
+    assert all(v.dtype == before.weights[k].dtype for k, v in made.weights.items())
+    with torch.no_grad():
+        for p in model.denoiser.parameters():
+            p.mul_(0.5)
+    back = SketchKnitter.from_pretrained(model.save_pretrained(tmp_path / "after").parent)
+    assert back.sample("cat", 2, steps=3) == model.sample("cat", 2, steps=3)
+    assert back.sample("cat", 2, steps=3) != SketchKnitter(made).sample("cat", 2, steps=3)

@@ -275,7 +275,7 @@ def test_best_of_keeps_the_highest_score():
     task = start()
     again = best_of(4, draw(task, task.normal(2)), draw, task, 2, scorer)
     assert torch.equal(again.x0, kept.x0)
-    with pytest.raises(UserError, match="--best-of must be at least 1"):
+    with pytest.raises(UserError, match="best_of must be at least 1"):
         best_of(0, first, draw, task, 2, scorer)
 
 
@@ -304,6 +304,14 @@ def test_encouragement_raises_the_score_and_keeps_the_forward_equation(trained):
 
 
 # -- the evidence ----------------------------------------------------------------------------------
+def test_a_score_of_the_noisy_state_encourages_nothing(trained, monkeypatch):
+    """It does not depend on the estimate, so there is no slope to follow."""
+    model = SketchKnitter.from_pretrained(trained)
+    monkeypatch.setattr(model.scorer, "inputs", "state")
+    with pytest.raises(UserError, match=r"^encourage needs a recognizability network that sees"):
+        model.sample("line", 1, steps=3, encourage=1.0)
+
+
 def test_explain_draws_the_figure_and_says_what_it_found(tmp_path, trained):
     question = explain.Question(8, (4,), count=8)
     evidence = explain.explain(str(trained), question, tmp_path)

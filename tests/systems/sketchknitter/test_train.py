@@ -102,7 +102,7 @@ def test_microbatches_add_up_to_the_batch(data: PreparedSet) -> None:
 
 @pytest.mark.parametrize("text", ["fast", "1.0", "-0.1", "", "0.9,,0.99"])
 def test_bad_ema_rates(text: str) -> None:
-    with pytest.raises(UserError, match="ema-rate"):
+    with pytest.raises(UserError, match=r"^ema_rate"):
         ema_rates(text)
 
 

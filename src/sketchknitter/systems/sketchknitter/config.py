@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
@@ -129,16 +127,3 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
         representation=shown,
         condition=condition,
     )
-
-
-def class_index(classes: Sequence[str], name: str) -> int:
-    """Index of a class by name.
-
-    Raises:
-        UserError: an unknown class; the message lists the known ones, the nearest first.
-    """
-    if name in classes:
-        return list(classes).index(name)
-    near = get_close_matches(name, classes, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise UserError(f"no class {name!r}; {hint}this model draws: {', '.join(classes)}")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from sketchknitter.classes import NO_CLASS, class_index
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import shortcut
 from sketchknitter.diffusion import timesteps as policies
@@ -20,19 +22,21 @@ from sketchknitter.diffusion.guidance.clamped import Clamped
 from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.guidance.encouraged import Encouraged
 from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.errors import UserError
-from sketchknitter.files import WEIGHTS
+from sketchknitter.errors import SettingError, UserError
 from sketchknitter.recognizers.progress import Recognizability
 from sketchknitter.recognizers.scorer import Scorer, best_of
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import fresh_seed, stream
 from sketchknitter.settings import Settings
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
-from sketchknitter.systems.sketchknitter.config import ModelConfig, class_index
+from sketchknitter.systems.sketchknitter.config import ModelConfig
+from sketchknitter.systems.sketchknitter.hub import FILE, locate, push
 
 CLASSES, LENGTH = 21, 22  # what a random stream is for
 LEAST_BATCH = 8  # drawings
-SHIPPED = WEIGHTS / "sketchknitter.safetensors"
+DTYPES = ("float32", "bfloat16", "float16")
+Label = str | Sequence[str] | None
+T = TypeVar("T")
 
 
 class Generator(Protocol):
@@ -84,32 +88,111 @@ class DrawingModel:
         device: where to run.
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: Checkpoint, device: str | torch.device = "cpu") -> None:
         self.checkpoint = checkpoint
         self.device = torch.device(device)
+        self.dtype = torch.float32
+        self.last_seed: int | None = None
         self.denoiser = checkpoint.denoiser().to(self.device)
+
+    def __repr__(self) -> str:
+        size = sum(p.numel() for p in self.denoiser.parameters())
+        names = self.classes[:3] + (("…",) if len(self.classes) > 3 else ())
+        what = f"{len(self.classes)} classes ({', '.join(names)})" if names else "no classes"
+        kind = "" if self.dtype == torch.float32 else f", {str(self.dtype).removeprefix('torch.')}"
+        return f"<{type(self).__name__}: {what}, {size:,} parameters, {self.device}{kind}>"
 
     # -- loading and saving ------------------------------------------------------------------------
     @classmethod
     def from_pretrained(
-        cls, source: str | PathLike[str] | None = None, device: str = "cpu"
+        cls,
+        source: str | PathLike[str] | None = None,
+        device: str | torch.device = "cpu",
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
     ) -> Self:
         """Load a model.
 
         Args:
-            source: None for the shipped weights; a ``.safetensors`` file; a folder holding
-                ``model.safetensors``; or a Hugging Face hub id ``owner/name``.
+            source: None (or ``"shipped"``) for the shipped weights; a ``.safetensors`` file; a
+                folder holding ``model.safetensors``; or a Hugging Face hub id ``owner/name``.
+            device: where to run.
+            revision: branch, tag or commit of a hub repository.
+            token: for private repositories; None takes the one stored on this machine.
 
         Raises:
             UserError: nothing there, or not a model of ours.
         """
-        return cls(Checkpoint.load(_locate(source)), device)
+        return cls(Checkpoint.load(locate(source, revision=revision, token=token)), device)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> Path:
-        """Write ``folder/model.safetensors``; returns its path."""
-        path = Path(folder) / "model.safetensors"
-        self.checkpoint.save(path)
+        """Write the weights that the model holds now as ``folder/model.safetensors``.
+
+        Returns:
+            The file's path.
+        """
+        path = Path(folder) / FILE
+        kept = self.checkpoint.weights
+        now = self.denoiser.state_dict()
+        # what has not changed keeps the type it is stored in
+        weights = {
+            k: kept[k] if k in kept and torch.equal(kept[k].to(v), v) else v for k, v in now.items()
+        }
+        replace(self.checkpoint, weights=weights).save(path)
         return path
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        private: bool = False,
+        token: str | bool | None = None,
+        message: str = "Upload a sketchknitter model",
+    ) -> str:
+        """Save to a Hugging Face hub repository ``owner/name``, made if it is not there.
+
+        Returns:
+            The repository's address.
+
+        Raises:
+            UserError: the hub cannot be reached, or refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            return push(Path(folder), name, private=private, token=token, message=message)
+
+    def to(
+        self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None
+    ) -> Self:
+        """Move the model, in place.
+
+        Args:
+            device: where to run.
+            dtype: what the backbone multiplies in: float32, bfloat16 or float16 (by autocast; the
+                weights, and everything around the backbone, stay in float32).
+
+        Returns:
+            The model itself.
+
+        Raises:
+            UserError: another type.
+        """
+        if dtype is not None:
+            name = str(dtype).removeprefix("torch.")
+            if name not in DTYPES:
+                raise SettingError("dtype", f"is one of {', '.join(DTYPES)}, not {name}")
+            self.dtype = getattr(torch, name)
+        if device is not None:
+            self.device = torch.device(device)
+            self.denoiser.to(self.device)
+            self.__dict__.pop("scorer", None)  # made anew where the model is
+        backbone = self.denoiser.backbone
+        backbone.__dict__.pop("forward", None)
+        if self.dtype != torch.float32:
+            mixed = torch.autocast(self.device.type, self.dtype)(backbone.forward)
+            backbone.forward = lambda *args, **options: mixed(*args, **options).float()
+        return self
 
     @property
     def config(self) -> ModelConfig:
@@ -123,29 +206,60 @@ class DrawingModel:
     # -- drawing -----------------------------------------------------------------------------------
     def sample(
         self,
-        label: str | None = None,
-        n: int = 1,
+        label: Label = None,
+        n: int | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        sampler: str | None = None,
+        timesteps: str | None = None,
+        eta: float | None = None,
+        interval: tuple[float, float] | None = None,
+        clip: float | None = None,
+        pen_break: float | None = None,
+        best_of: int | None = None,
+        encourage: float | None = None,
+        settings: Settings | None = None,
         batch_size: int = 64,
         progress: Callable[[Progress], None] | None = None,
-        **settings: object,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
     ) -> list[Sketch]:
-        """Draw ``n`` new sketches of a class, or of all classes in turn.
+        """Draw new sketches.
 
-        The noise of a sketch depends on the seed and its number alone, not on the batch it is in.
+        The noise of a sketch depends on the seed and its number alone, not on the batch it is in;
+        drawings of one seed agree to 0.01 px whatever the batch size.
 
         Args:
-            label: a class name; None mixes all classes evenly.
-            n: how many.
-            seed: same seed, same drawings.
+            label: a class; a list of classes, drawn in turn; None for all classes evenly; or
+                ``"none"`` for drawings of no class in particular.
+            n: how many in all; default: one, or one of each class of a list.
+            seed: same seed, same drawings. None takes a new one, says it by the logger
+                ``sketchknitter`` and keeps it in ``last_seed``.
+            steps, guidance, sampler, timesteps, eta, interval, clip, pen_break, best_of, encourage:
+                see :class:`Settings`; None leaves each as ``settings`` has it.
+            settings: what they start from; default: ``Settings()``.
             batch_size: sketches denoised together.
             progress: called after each network evaluation.
-            **settings: fields of :class:`Settings`.
+            num_inference_steps, guidance_scale: other names of ``steps`` and ``guidance``.
 
         Raises:
-            UserError: an unknown class or setting, n < 1, or impossible steps.
+            UserError: an unknown class, n < 1, or settings that cannot be.
         """
+        chosen = {
+            "steps": one_of("steps", steps, "num_inference_steps", num_inference_steps),
+            "guidance": one_of("guidance", guidance, "guidance_scale", guidance_scale),
+            "sampler": sampler,
+            "timesteps": timesteps,
+            "eta": eta,
+            "interval": interval,
+            "clip": clip,
+            "pen_break": pen_break,
+            "best_of": best_of,
+            "encourage": encourage,
+        }
+        given = {k: v for k, v in chosen.items() if v is not None}
         return list(
             self.stream(
                 label,
@@ -153,7 +267,7 @@ class DrawingModel:
                 seed=seed,
                 batch_size=batch_size,
                 progress=progress,
-                settings=make_settings(settings),
+                settings=make_settings(given, settings),
             )
         )
 
@@ -163,10 +277,10 @@ class DrawingModel:
 
     def stream(
         self,
-        label: str | Sequence[str] | None = None,
-        n: int = 1,
+        label: Label = None,
+        n: int | None = None,
         *,
-        seed: int = 0,
+        seed: int | None = 0,
         batch_size: int = 64,
         settings: Settings | None = None,
         progress: Callable[[Progress], None] | None = None,
@@ -181,16 +295,59 @@ class DrawingModel:
                 size gives bit by bit what a stream from 0 would come to.
             watch: called for each evaluation with the sketch numbers of the batch and the frame.
         """
+        fixed = self._label_indices(label)
+        if n is None:
+            n = 1 if label is None or isinstance(label, str) else len(label)
         if n < 1:
-            raise UserError(f"-n must be at least 1, not {n}")
+            raise SettingError("n", f"must be at least 1, not {n}")
         if batch_size < 1:
-            raise UserError(f"--batch-size must be at least 1, not {batch_size}")
+            raise SettingError("batch_size", f"must be at least 1, not {batch_size}")
+        self.last_seed = fresh_seed() if seed is None else seed
         settings = settings or Settings()
         method = sampling.method(settings.sampler, settings.eta)
         timesteps = self.policy(settings)
         model = self._wrapped(settings)
-        told = [label] if isinstance(label, str) else list(label or ())
-        fixed = [class_index(self.classes, name) for name in told]
+        return self._stream(
+            model,
+            method,
+            timesteps,
+            settings,
+            fixed,
+            n,
+            self.last_seed,
+            batch_size,
+            progress,
+            watch,
+            first,
+        )
+
+    def _label_indices(self, label: Label) -> list[int] | None:
+        """Class indices to draw in turn; None for all classes."""
+        if label is None:
+            return None
+        names = [label] if isinstance(label, str) else list(label)
+        if not names:
+            raise SettingError("label", "is an empty list; name a class, or give None for all")
+        none = NO_CLASS not in self.classes
+        return [
+            len(self.classes) if none and name == NO_CLASS else class_index(self.classes, name)
+            for name in names
+        ]
+
+    def _stream(
+        self,
+        model: sampling.Model,
+        method: sampling.Method,
+        timesteps: policies.Timesteps,
+        settings: Settings,
+        fixed: list[int] | None,
+        n: int,
+        seed: int,
+        batch_size: int,
+        progress: Callable[[Progress], None] | None,
+        watch: Callable[[np.ndarray, sampling.Frame], None] | None,
+        first: int,
+    ) -> Iterator[Sketch]:
         window = window_of(batch_size)
         for start in range(first, n, window):
             numbers = np.arange(start, min(n, start + window))
@@ -299,10 +456,10 @@ class DrawingModel:
             model = Clamped(model, settings.clip)
         if settings.encourage:
             if self.scorer.inputs == "state":
-                raise UserError(
-                    "this checkpoint's recognizability network looks at the noisy drawing, which"
-                    " cannot be pushed; train the stage again with --inputs estimate, or leave"
-                    " encourage at 0"
+                raise SettingError(
+                    "encourage",
+                    "needs a recognizability network that sees the estimate, and this model's sees"
+                    " only the noisy state; train that stage again with inputs estimate",
                 )
             model = Encouraged(model, self.scorer, settings.encourage)
         return model
@@ -348,7 +505,7 @@ def _alike(lengths: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
             first = i
 
 
-def make_settings(options: dict[str, object], base: Settings | None = None) -> Settings:
+def make_settings(options: Mapping[str, object], base: Settings | None = None) -> Settings:
     """Settings from keyword arguments.
 
     Raises:
@@ -361,20 +518,12 @@ def make_settings(options: dict[str, object], base: Settings | None = None) -> S
     return replace(base, **options)  # type: ignore[arg-type]
 
 
-def _locate(source: str | PathLike[str] | None) -> Path:
-    """The model file behind whatever ``from_pretrained`` was given."""
-    if source is None:
-        return SHIPPED
-    path = Path(source)
-    if path.is_dir():
-        return path / "model.safetensors"
-    if path.exists() or path.suffix == ".safetensors":
-        return path
-    if str(source).count("/") == 1:
-        from huggingface_hub import hf_hub_download
+def one_of(name: str, value: T | None, other: str, same: T | None) -> T | None:
+    """The value of a setting that has two names.
 
-        try:
-            return Path(hf_hub_download(str(source), "model.safetensors"))
-        except Exception as error:
-            raise UserError(f"{source}: no such file, and the hub says: {error}") from None
-    raise UserError(f"{source}: no such file or folder")
+    Raises:
+        UserError: both are given, and differ.
+    """
+    if value is not None and same is not None and value != same:
+        raise SettingError(name, f"and {other} are two names of one setting; give one of them")
+    return same if value is None else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 
 from sketchknitter.errors import UserError
 from sketchknitter.systems import diffhw
-from sketchknitter.systems.diffhw import SIZES, DiffHwNetwork, Size
+from sketchknitter.systems.diffhw import SIZES, DiffHW, DiffHwNetwork, Size
 
 
 def count(network: torch.nn.Module) -> int:
@@ -66,10 +67,19 @@ def test_padding_is_pen_up_and_is_cut_off_again() -> None:
 
 
 def test_drawings_beyond_the_limits_are_left_out() -> None:
-    rows = diffhw.to_rows(STROKE3)
-    assert diffhw.fits(rows, 8)
-    assert not diffhw.fits(rows, 6)
-    assert not diffhw.fits(rows * [3.1, 1, 1], 8)
+    class Train:
+        def __len__(self) -> int:
+            return 1
+
+        def take(self, chosen: object) -> list[np.ndarray]:
+            return [STROKE3]
+
+    fits = DiffHW(points=8, scale="data").fitting(SimpleNamespace(train=Train()))  # type: ignore[arg-type]
+    assert fits(STROKE3)
+    assert not fits(np.concatenate([STROKE3, STROKE3[:2]]))  # more than eight points
+    unit = STROKE3[:, :2].std()
+    assert fits(STROKE3 * [14.9 * unit / 5, 1, 1])
+    assert not fits(STROKE3 * [15.1 * unit / 5, 1, 1])
 
 
 def test_the_loss_is_the_original_sum() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -12,6 +13,9 @@ from sketchknitter.cli import edits
 from sketchknitter.cli.paper import Paper
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Completing
+
+if TYPE_CHECKING:
+    from sketchknitter.sketch import Sketch
 
 DESCRIPTION = """Finish an unfinished drawing, n times; what was drawn stays as it is.
 
@@ -29,7 +33,7 @@ examples:
 
 
 @dataclass(frozen=True)
-class CompleteOptions(edits.Drawing):
+class CompleteOptions(edits.Drawing, edits.Method):
     """What to finish, and how."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")] = tyro.MISSING
@@ -40,6 +44,8 @@ class CompleteOptions(edits.Drawing):
     """file to write"""
     where: Literal["end", "start", "anywhere"] = "end"
     """where in the drawing order something is missing"""
+    more: int | None = None
+    """points to add; the model decides unless this says otherwise"""
     heal: float = 0.0
     """redraw what was drawn as well, this strongly, 0 … 1"""
     inside: bool = False
@@ -69,10 +75,11 @@ def run(argv: list[str]) -> None:
     model = edits.load(what)
     from sketchknitter.editing.complete import complete
     from sketchknitter.editing.options import BATCH
+    from sketchknitter.editing.plain import steps_of
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    total = options.how.steps * -(-what.n // BATCH)
+    total = steps_of(model, options.how, what.method) * -(-what.n // BATCH)
     with edits.progress(total, "complete") as watch:
         done = complete(
             model,
@@ -81,7 +88,9 @@ def run(argv: list[str]) -> None:
             label=what.label,
             where=what.where,
             heal=what.heal,
+            more=what.more,
             seed=what.seed,
+            method=what.method,
             watch=watch,
             **vars(options.how),
         )
@@ -96,9 +105,17 @@ def run(argv: list[str]) -> None:
         kept = None if what.heal else sketch
         apart = f", new ink {spread_of(done, kept):.1%} of the size apart on average"
     print(
-        f"finished {edits.class_note(what.label, done[0].label)}: {what.n} ending"
+        f"finished {_classes(what.label, done)}: {what.n} ending"
         f"{'s' * (what.n > 1)}{apart}, {clock}; {what.output}"
     )
+
+
+def _classes(asked: str, done: Sequence[Sketch]) -> str:
+    """What the endings were taken for, in words."""
+    names = list(dict.fromkeys(d.label for d in done))
+    if len(names) == 1:
+        return edits.class_note(asked, names[0])
+    return f"as {', '.join(str(n) for n in names)} (guessed; --class names one)"
 
 
 def _check(what: CompleteOptions) -> None:

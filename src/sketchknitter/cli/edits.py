@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -39,6 +39,14 @@ class Drawing:
     """auto, cpu, cuda, cuda:1 …"""
     threads: int = 0
     """processor threads; 0 is torch's choice"""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Which way a drawing is edited."""
+
+    method: Literal["auto", "guided"] = "auto"
+    """auto (one plain run, where the model was trained for it) or guided (the paper's way)"""
 
 
 def load(options: Drawing) -> SketchKnitter:

@@ -22,13 +22,14 @@ examples:
 
 
 @dataclass(frozen=True)
-class HealOptions(edits.Drawing):
+class HealOptions(edits.Drawing, edits.Method):
     """What to redraw, and how strongly."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")] = tyro.MISSING
     """the clumsy drawing"""
-    strength: float = 0.3
-    """0 (the drawing itself) … 1; twice the share of its size by which points may be off"""
+    strength: float | None = None
+    """0 (the drawing itself) … 1; twice the share of its size by which points may be off; the model
+    judges for itself unless this says otherwise"""
     keep: str = ""
     """strokes that stay exactly as they are, counted from 0 (0,2)"""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "healed.svg"
@@ -65,15 +66,16 @@ def run(argv: list[str]) -> None:
     io.check_output(what.output)
     paper = options.paper.options(what.output)
     keep = strokes_of(what.keep)
-    if not 0 <= what.strength <= 1:
+    if what.strength is not None and not 0 <= what.strength <= 1:
         raise UserError(f"--strength must lie in 0 … 1, not {what.strength}")
     sketch = edits.read(what.file)
     model = edits.load(what)
     from sketchknitter.editing.heal import heal
+    from sketchknitter.editing.plain import steps_of
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    with edits.progress(options.how.steps, "heal") as watch:
+    with edits.progress(steps_of(model, options.how, what.method), "heal") as watch:
         healed = heal(
             model,
             sketch,
@@ -81,6 +83,7 @@ def run(argv: list[str]) -> None:
             label=what.label,
             keep=keep,
             seed=what.seed,
+            method=what.method,
             watch=watch,
             **vars(options.how),
         )
@@ -89,6 +92,6 @@ def run(argv: list[str]) -> None:
     print(
         f"healed {edits.class_note(what.label, healed.label)}: {moved:.1%} of its size from the"
         f" input, {clock}; {what.output}"
-        if what.strength
+        if what.strength != 0
         else f"strength 0 changes nothing; {what.output}"
     )

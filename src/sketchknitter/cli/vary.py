@@ -20,7 +20,7 @@ examples:
 
 
 @dataclass(frozen=True)
-class VaryOptions(edits.Drawing):
+class VaryOptions(edits.Drawing, edits.Method):
     """What to vary, and how far."""
 
     file: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")] = tyro.MISSING
@@ -54,11 +54,12 @@ def run(argv: list[str]) -> None:
     paper = options.paper.options(what.output)
     sketch = edits.read(what.file)
     model = edits.load(what)
+    from sketchknitter.editing.plain import steps_of
     from sketchknitter.editing.vary import vary
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    with edits.progress(options.how.steps, "vary") as watch:
+    with edits.progress(steps_of(model, options.how, what.method), "vary") as watch:
         new = vary(
             model,
             sketch,
@@ -66,6 +67,7 @@ def run(argv: list[str]) -> None:
             what.strength,
             label=what.label,
             seed=what.seed,
+            method=what.method,
             watch=watch,
             **vars(options.how),
         )

@@ -10,6 +10,7 @@ from sketchknitter.data.outline import check
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.repaint import Resampled
+from sketchknitter.editing import plain
 from sketchknitter.editing.classify import (
     CHOICE,
     Where,
@@ -31,6 +32,8 @@ from sketchknitter.editing.options import (
     _anchored,
     _check_strength,
     _telling,
+    check_method,
+    guided_settings,
     settings_of,
 )
 from sketchknitter.editing.plan import Plan, emitted
@@ -57,21 +60,27 @@ def complete(
     label: str | None = "guess",
     where: Where = "end",
     heal: float = 0.0,
+    more: int | None = None,
     seed: int = 0,
+    method: str = "auto",
     watch: Watch | None = None,
     show: Show | None = None,
     **settings: Any,
 ) -> list[Sketch]:
     """Finish an unfinished drawing in ``n`` ways; what was drawn is re-emitted untouched.
 
-    The model sees a simplified copy. How many points are missing, and how large the whole is
-    against its part, is decided by :func:`pilot` runs on several proposals.
+    The model sees a simplified copy. A model trained for conditions finishes it in one plain run
+    (:mod:`editing.plain`). The guided way works with any model: how many points are missing, and
+    how large the whole is against its part, is decided by :func:`pilot` runs on several proposals.
 
     Args:
-        label: a class, "guess" (the drawing's own label, or the likeliest class) or None.
+        label: a class, "guess" (the drawing's own label, or the likeliest class; in a plain run
+            further endings are of other classes, by their probability) or None.
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
         heal: above 0 what was drawn is redrawn as well, as :func:`heal_all` does at that strength.
+        more: points to add; None leaves it to the model. The guided way has no use for it.
         seed: same seed, same endings.
+        method: "auto" takes the plain way where the model knows it, "guided" never does.
         watch: called with each frame of the sampling.
         show: called after each evaluation with the drawings as they stand, by their numbers, in the
             drawing's own coordinates.
@@ -80,13 +89,32 @@ def complete(
     Raises:
         UserError: an empty drawing or a dot, an unknown class or setting, n < 1.
     """
-    how = settings_of(settings, Completing())
+    check_method(method)
     check(sketch)
     check_where(where)
     _check_strength(heal)
     if n < 1:
         raise SettingError("n", f"must be at least 1, not {n}")
+    if more is not None and more < 0:
+        raise SettingError("more", f"must not be negative, not {more}")
     index = label_index(model, label, sketch)
+    network = plain.outlook_for(model) if method == "auto" else None
+    if network is not None:
+        return plain.finish(
+            model,
+            network,
+            sketch,
+            n,
+            index,
+            plain.sampling_of(settings_of(settings, Completing())),
+            where=where,
+            heal=heal,
+            more=more,
+            seed=seed,
+            watch=watch,
+            show=show,
+        )
+    how = guided_settings(settings, Completing())
     if index is None:
         index = guess(model, sketch, finished=False, where=where, seed=seed)
     plans = chosen_plans(model, sketch, n, index, where, seed)

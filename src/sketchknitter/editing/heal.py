@@ -14,6 +14,7 @@ from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.deformed import drowned, drowning_level
 from sketchknitter.diffusion.guidance.perceptual import Perceptual, Target
 from sketchknitter.diffusion.guidance.steered import Steered
+from sketchknitter.editing import plain
 from sketchknitter.editing.classify import (
     guess,
     guide,
@@ -31,6 +32,8 @@ from sketchknitter.editing.options import (
     _anchored,
     _check_strength,
     _telling,
+    check_method,
+    guided_settings,
     settings_of,
 )
 from sketchknitter.editing.plan import Plan, emitted
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 
+STRENGTH = 0.3  # of the guided way, when nobody says
+
+
 def tolerance(strength: float) -> float:
     """How far healing thinks that points may be off, px of the model's frame: half the longer side
     at strength 1."""
@@ -53,28 +59,34 @@ def tolerance(strength: float) -> float:
 def heal_all(
     model: DrawingModel,
     sketches: Sequence[Sketch],
-    strength: float = 0.3,
+    strength: float | None = None,
     *,
     label: str | None = "guess",
     keep: Sequence[int] = (),
     anchor: bool = True,
     seed: int = 0,
+    method: str = "auto",
     watch: Watch | None = None,
     show: Show | None = None,
     **settings: Any,
 ) -> list[Sketch]:
     """Redraw clumsy drawings so that they stay themselves.
 
-    The drawing is noised up to the level that drowns errors of the size that ``strength`` stands
-    for (half of it, as a share of the longer side) and denoised, while every point is held about
-    where it was, within that tolerance, and the picture close to the input's.
+    A model trained for conditions redraws them in one plain run (:mod:`editing.plain`). The guided
+    way works with any model: the drawing is noised up to the level that drowns errors of the size
+    that ``strength`` stands for (half of it, as a share of the longer side) and denoised, while
+    every point is held about where it was, within that tolerance, and the picture close to the
+    input's.
 
     Args:
-        strength: 0 (the drawing itself) … 1 (hardly bound to it).
-        label: a class (another one turns the drawing into it), "guess" or None.
+        strength: 0 (the drawing itself) … 1 (hardly bound to it); None lets the plain way judge
+            for itself, and is 0.3 for the guided one.
+        label: a class (another one turns the drawing into it), "guess" (its own label; else the
+            plain way needs none, and the guided one takes the likeliest class) or None.
         keep: strokes that stay exactly as they are.
         anchor: hold points about where they were.
         seed: same seed, same result; drawing i of a list has a stream of its own.
+        method: "auto" takes the plain way where the model knows it, "guided" never does.
         show: called after each evaluation with the drawings as they stand, by their numbers, in the
             drawing's own coordinates.
         **settings: fields of :class:`Healing`.
@@ -83,13 +95,29 @@ def heal_all(
         UserError: an empty drawing or a dot, an unknown class or setting, a strength outside
             0 … 1, a stroke to keep that is not there.
     """
-    how = settings_of(settings, Healing())
-    _check_strength(strength)
+    check_method(method)
+    _check_strength(0.0 if strength is None else strength)
     for sketch in sketches:
         check(sketch)
         if bad := [i for i in keep if not 0 <= i < len(sketch)]:
             raise UserError(f"no stroke {bad[0]} to keep: strokes are 0 … {len(sketch) - 1}")
-    off = tolerance(strength)
+    if strength == 0:
+        return list(sketches)
+    if method == "auto" and model.denoiser.condition:
+        found = [label_index(model, label, s) for s in sketches]
+        return plain.redraw(
+            model,
+            sketches,
+            [len(model.classes) if i is None else i for i in found],
+            plain.sampling_of(settings_of(settings, Healing())),
+            strength=strength,
+            keep=keep,
+            seed=seed,
+            watch=watch,
+            show=show,
+        )
+    how = guided_settings(settings, Healing())
+    off = tolerance(STRENGTH if strength is None else strength)
     level = drowning_level(model.config.codec.map, off, model.denoiser.schedule)
     if level < 0:
         return list(sketches)
@@ -118,7 +146,9 @@ def heal_all(
     ]
 
 
-def heal(model: DrawingModel, sketch: Sketch, strength: float = 0.3, **options: Any) -> Sketch:
+def heal(
+    model: DrawingModel, sketch: Sketch, strength: float | None = None, **options: Any
+) -> Sketch:
     """:func:`heal_all` for one drawing."""
     return heal_all(model, [sketch], strength, **options)[0]
 

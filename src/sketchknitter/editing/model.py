@@ -12,16 +12,15 @@ from sketchknitter.editing.classify import Where, probabilities
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal
 from sketchknitter.editing.interpolate import interpolate
-from sketchknitter.editing.options import Show, Watch
+from sketchknitter.editing.options import GUIDED_STEPS, Show, Watch
 from sketchknitter.editing.vary import vary
-from sketchknitter.errors import SettingError, UserError
+from sketchknitter.errors import UserError
 from sketchknitter.seeds import fresh_seed
 from sketchknitter.settings import Completing, Editing, Healing
 from sketchknitter.sketch import Drawable, Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel, one_of
 
 Way = Literal["auto", "guided"]
-STRENGTH = 0.3  # of healing, when nobody says
 
 
 class SketchKnitter(DrawingModel):
@@ -60,6 +59,7 @@ class SketchKnitter(DrawingModel):
         label: str | None = "guess",
         where: Where = "end",
         heal: float = 0.0,
+        more: int | None = None,
         seed: int | None = 0,
         steps: int | None = None,
         guidance: float | None = None,
@@ -79,10 +79,11 @@ class SketchKnitter(DrawingModel):
                 for no class.
             where: what is missing comes at the "end", at the "start", or "anywhere".
             heal: above 0 what was drawn is redrawn as well, at that strength, 0 … 1.
+            more: points to add; None leaves it to the model.
             seed: same seed, same endings; None takes a new one (see :meth:`sample`).
             steps, guidance: see :class:`Completing`; None leaves them as ``settings`` has them.
-            method: "guided" holds the known points by guidance; "auto" is the best way that the
-                model knows, which is this one.
+            method: "guided" bends any model at every step, the paper's way; "auto" is one plain
+                run where the model was trained for it.
             settings: what steps and guidance start from; default: ``Completing()``.
             num_inference_steps, guidance_scale: other names of ``steps`` and ``guidance``.
             watch: called with each frame of the sampling.
@@ -91,7 +92,6 @@ class SketchKnitter(DrawingModel):
         Raises:
             UserError: an empty drawing or a dot, an unknown class, n < 1, settings that cannot be.
         """
-        _check_way(method)
         chosen = _chosen(settings, steps, guidance, num_inference_steps, guidance_scale)
         return complete(
             self,
@@ -100,7 +100,9 @@ class SketchKnitter(DrawingModel):
             label=label,
             where=where,
             heal=heal,
+            more=more,
             seed=self._seed(seed),
+            method=method,
             watch=watch,
             show=show,
             **chosen,
@@ -136,15 +138,15 @@ class SketchKnitter(DrawingModel):
         Raises:
             UserError: as :meth:`complete`, a strength outside 0 … 1, a stroke that is not there.
         """
-        _check_way(method)
         chosen = _chosen(settings, steps, guidance, num_inference_steps, guidance_scale)
         return heal(
             self,
             Sketch.of(sketch),
-            STRENGTH if strength is None else strength,
+            strength,
             label=label,
             keep=keep,
             seed=self._seed(seed),
+            method=method,
             watch=watch,
             show=show,
             **chosen,
@@ -227,7 +229,7 @@ class SketchKnitter(DrawingModel):
             n,
             label=label,
             seed=self._seed(seed),
-            steps=Editing.steps if count is None else count,
+            steps=GUIDED_STEPS if count is None else count,
             watch=watch,
             show=show,
         )
@@ -235,11 +237,6 @@ class SketchKnitter(DrawingModel):
     def _seed(self, seed: int | None) -> int:
         self.last_seed = fresh_seed() if seed is None else seed
         return self.last_seed
-
-
-def _check_way(method: str) -> None:
-    if method not in ("auto", "guided"):
-        raise SettingError("method", f"is auto or guided, not {method!r}")
 
 
 def _chosen(

@@ -46,6 +46,25 @@ def settings_of(options: dict[str, Any], base: How) -> How:
     return replace(base, **options)
 
 
+GUIDED_STEPS, GUIDED_WEIGHT = 30, 3.0  # of the guided way, when nobody says
+METHODS = ("auto", "guided")
+
+
+def guided_settings(options: dict[str, Any], base: How) -> How:
+    """:func:`settings_of` with the guided way's own values where nothing is said."""
+    how = settings_of(options, base)
+    return replace(
+        how,
+        steps=GUIDED_STEPS if how.steps is None else how.steps,
+        guidance=GUIDED_WEIGHT if how.guidance is None else how.guidance,
+    )
+
+
+def check_method(method: str) -> None:
+    if method not in METHODS:
+        raise SettingError("method", f"is auto or guided, not {method!r}")
+
+
 def standing(model: DrawingModel, frame: sampling.Frame) -> list[Sketch]:
     """The drawings of a frame as they stand, one for each of its rows, in px of the model."""
     return model.decode(frame.denoised.x0, frame.denoised.pen, frame.task)

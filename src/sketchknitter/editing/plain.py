@@ -20,11 +20,18 @@ from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.editing.classify import Where, whole
-from sketchknitter.editing.options import BATCH, INK, Show, Watch, standing
+from sketchknitter.editing.options import BATCH, GUIDED_STEPS, INK, Show, Watch, standing
 from sketchknitter.editing.plan import Plan, emitted
-from sketchknitter.editing.prospects import Outlook, class_probabilities, ending_labels, plans
+from sketchknitter.editing.prospects import (
+    Outlook,
+    class_probabilities,
+    ending_labels,
+    outlook,
+    plans,
+)
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.seeds import stream
+from sketchknitter.settings import Editing
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -53,6 +60,31 @@ class PlainSampling:
     """guidance acts between these shares of T"""
     temperature: float = 1.0
     """size of the noise that sampling starts from; below 1 drawings are plainer"""
+
+
+def sampling_of(how: Editing) -> PlainSampling:
+    """How a plain run is sampled, with its own values where ``how`` has none."""
+    own = PlainSampling()
+    return replace(
+        own,
+        sampler=how.sampler,
+        steps=own.steps if how.steps is None else how.steps,
+        eta=how.eta,
+        guidance=own.guidance if how.guidance is None else how.guidance,
+        interval=how.interval,
+    )
+
+
+def outlook_for(model: DrawingModel) -> Outlook | None:
+    """The network that plans a model's endings; None where the model cannot draw them plainly."""
+    return outlook() if model.denoiser.condition else None
+
+
+def steps_of(model: DrawingModel, how: Editing, method: str) -> int:
+    """How many evaluations an edit takes for each batch."""
+    if method == "auto" and model.denoiser.condition:
+        return sampling_of(how).steps
+    return GUIDED_STEPS if how.steps is None else how.steps
 
 
 def finish(

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sketchknitter.data.outline import check
+from sketchknitter.editing import plain
 from sketchknitter.editing.classify import (
     guess,
     label_index,
 )
 from sketchknitter.editing.heal import heal_all
+from sketchknitter.editing.options import Show, Watch, _check_strength, settings_of
 from sketchknitter.errors import SettingError
+from sketchknitter.settings import Healing
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -20,12 +23,47 @@ if TYPE_CHECKING:
 def vary(
     model: DrawingModel, sketch: Sketch, n: int = 6, strength: float = 0.5, **options: Any
 ) -> list[Sketch]:
-    """Variations of one drawing: noised as :func:`heal_all` does and denoised freely."""
+    """Variations of one drawing.
+
+    A model trained for conditions draws each from another rough copy (:mod:`editing.plain`); the
+    guided way noises the drawing as :func:`heal_all` does and denoises it freely.
+    """
     if n < 1:
         raise SettingError("n", f"must be at least 1, not {n}")
+    if options.get("method", "auto") == "auto" and model.denoiser.condition:
+        return _plain(model, sketch, n, strength, **options)
     options = {"anchor": False, "perceptual": 0.0} | options
     if options.get("label", "guess") == "guess" and label_index(model, "guess", sketch) is None:
         check(sketch)
         index = guess(model, sketch, finished=True, seed=options.get("seed", 0))
         options["label"] = model.classes[index]
     return heal_all(model, [sketch] * n, strength, **options)
+
+
+def _plain(
+    model: DrawingModel,
+    sketch: Sketch,
+    n: int,
+    strength: float,
+    *,
+    label: str | None = "guess",
+    seed: int = 0,
+    method: str = "auto",
+    watch: Watch | None = None,
+    show: Show | None = None,
+    **settings: Any,
+) -> list[Sketch]:
+    check(sketch)
+    _check_strength(strength)
+    index = label_index(model, label, sketch)
+    return plain.variations(
+        model,
+        sketch,
+        n,
+        len(model.classes) if index is None else index,
+        plain.sampling_of(settings_of(settings, Healing())),
+        strength=strength,
+        seed=seed,
+        watch=watch,
+        show=show,
+    )

@@ -100,3 +100,30 @@ def test_a_stroke_of_one_point_can_be_finished(model, network: Outlook) -> None:
     sketch = Sketch([[[0, 0], [50, 80]], [[30, 30]]])
     (done,) = plain.finish(model, network, sketch, 1, None, HOW, more=6)
     assert len(done) >= 2
+
+
+def test_the_public_way_is_plain_where_the_model_knows_it(
+    model, network: Outlook, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(plain, "outlook", lambda: network)
+    calls: list[int] = []
+    hook = model.denoiser.register_forward_hook(lambda *args: calls.append(1))
+    try:
+        done = model.complete(half(), 3, label=None, more=7, steps=5)
+        assert len(calls) == 5
+        assert len(done) == 3
+        model.heal(half(), label=None, steps=4)
+        assert len(calls) == 9
+        model.vary(half(), 2, label=None, steps=3)
+        assert len(calls) == 12
+        model.complete(half(), 1, label="box", steps=5, method="guided")
+        assert len(calls) > 12 + 5  # pilots, and two evaluations a step
+    finally:
+        hook.remove()
+
+
+def test_a_model_that_does_not_see_is_guided(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(plain, "outlook", lambda: network)
+    blind = tiny()
+    assert plain.outlook_for(blind) is None
+    assert len(blind.complete(half(), 1, label="box", steps=3)) == 1

@@ -96,3 +96,12 @@ def test_what_is_no_system_is_refused(tmp_path: Path) -> None:
     wrong.save(path)
     with pytest.raises(UserError, match="do not fit"):
         stored.load(path)
+
+
+def test_a_file_never_makes_python_import_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostile_module.py").write_text("raise SystemExit('it ran')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match="does not come with sketchknitter"):
+        Stored("hostile_module:System", {}, (), {}).rebuild()

@@ -7,6 +7,7 @@ file (``sketchknitter sample --model-path``) can draw with it without knowing th
 from __future__ import annotations
 
 import dataclasses
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from sketchknitter.errors import UserError
 from sketchknitter.files import AnyPath, read_tensors, write_tensors
 from sketchknitter.systems.contract import Generator, System, TrainRecord
-from sketchknitter.systems.registry import make, name_of
+from sketchknitter.systems.registry import SYSTEMS, make, name_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -95,9 +96,17 @@ class Stored:
     def rebuild(self) -> System:
         """The system with its options.
 
+        A file never makes Python import anything: a system that does not come along must have been
+        imported by whoever opens the file.
+
         Raises:
             UserError: an unknown system, or options that it does not know.
         """
+        if self.system not in SYSTEMS and self.system.partition(":")[0] not in sys.modules:
+            raise UserError(
+                f"this model belongs to {self.system!r}, which does not come with "
+                "sketchknitter; import its module first, if you trust it"
+            )
         return make(self.system, self.options, self.system)
 
     def fill(self, network: Network, device: str) -> Network:

@@ -179,7 +179,11 @@ def test_fine_tuning_keeps_the_network_and_takes_new_classes(
         ([], "which drawings"),
         (["--data-dir", "nowhere"], "nowhere"),
         (["--data-dir", "DRAWINGS", "--category", "cot"], "did you mean 'cat'"),
-        (["--data-dir", "DRAWINGS", "--batch-size", "64"], "fewer than one batch"),
+        (["--data-dir", "DRAWINGS", "--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--data-dir", "DRAWINGS", "--lr", "-1"], "--lr must be more than 0"),
+        (["--data-dir", "DRAWINGS", "--mirror", "2"], "--mirror must lie in 0 … 1, not 2"),
+        (["--data-dir", "DRAWINGS", "--threads", "-1"], "--threads must be 0"),
+        (["--data-dir", "DRAWINGS", "--overwrite", "--resume"], "give one of them"),
         (["--data-dir", "DRAWINGS", "--device", "quantum"], "--device quantum"),
         (["--data-dir", "DRAWINGS", "--batch-size", "8", "--save-interval", "0"], "at least 1"),
         (["--data-dir", "DRAWINGS", "--batch-size", "8", "--ema-rate", "2"], "--ema-rate"),
@@ -203,3 +207,14 @@ def test_bad_input_ends_with_one_line_and_status_2(
     assert lines[-1].startswith("error: ")
     assert message in lines[-1]
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_fewer_drawings_than_a_batch_shrink_it_and_say_so(
+    drawings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data-dir", str(drawings), *TINY, "--category", "Cat", "--batch-size", "64"]
+    main(["train", *words, "--iterations", "1", "--log-dir", str(tmp_path)])
+    assert "20 training drawings fill no batch of 64; batches of 20" in capsys.readouterr().err
+    made = Checkpoint.load(tmp_path / "model.safetensors")
+    assert made.record["batch_size"] == 20
+    assert made.config.classes == ("cat",)

@@ -17,7 +17,7 @@ from sketchknitter.cli import shim, stage, systems
 from sketchknitter.cli.process import Signals, commit, pick_device, span, use_threads
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.data.codec import Codec, RepresentationName
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 from sketchknitter.settings import AugmentConfig, BackboneConfig, DiffusionConfig, OptimConfig
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def run(argv: list[str]) -> None:
     import torch
 
     use_threads(options.run.threads)
-    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    workers = _workers()
     device = pick_device(options.run.device, workers)
     if workers > 1:
         torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
@@ -172,8 +172,17 @@ def run(argv: list[str]) -> None:
         sys.exit(status)
 
 
+def _workers() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def _check_folder(run: RunOptions) -> None:
     """Refuse to write over a run, before anything is read."""
+    if run.overwrite and (run.resume or run.resume_checkpoint):
+        raise UserError("--overwrite starts anew, --resume goes on: give one of them")
+    for name in ("stop_at", "threads"):
+        if getattr(run, name) < 0:
+            raise SettingError(name, f"must be 0 or more, not {getattr(run, name)}")
     from_state = run.resume or run.resume_checkpoint
     if (Path(run.log_dir) / "state.safetensors").exists() and not from_state and not run.overwrite:
         raise UserError(
@@ -188,7 +197,7 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
 
     from sketchknitter.data.prepare import open_data
     from sketchknitter.systems.sketchknitter.config import ModelConfig
-    from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, within
+    from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, fitting_batch, within
     from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
@@ -213,6 +222,16 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
     data, dropped = within(data, model.codec.max_rows)
     if not len(data.train):
         raise UserError(f"no training drawings in {' '.join(options.run.data_dir)}")
+    size = fitting_batch(options.optim.batch_size, len(data.train), _workers())
+    if size < options.optim.batch_size:
+        if lead:
+            print(
+                f"note: {len(data.train):,} training drawings fill no batch of"
+                f" {options.optim.batch_size}; batches of {size} instead",
+                file=sys.stderr,
+            )
+        optim = dataclasses.replace(options.optim, batch_size=size)
+        options = dataclasses.replace(options, optim=optim)
     trainer = DenoiserTrainer(data, model, options.optim, options.augment, device, weights)
     record = {
         "command": "sketchknitter train " + " ".join(map(quote, argv)),

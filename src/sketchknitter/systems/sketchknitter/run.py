@@ -76,6 +76,14 @@ def within(data: PreparedSet, rows: int) -> tuple[PreparedSet, int]:
     return out, len(data) - len(out)
 
 
+def fitting_batch(asked: int, drawings: int, processes: int = 1) -> int:
+    """The batch size asked for, or the largest that so many drawings fill; every process has the
+    same share."""
+    if asked <= drawings:
+        return asked
+    return max(1, drawings // processes) * processes
+
+
 def adapted(
     checkpoint: Checkpoint, classes: tuple[str, ...], conditions: bool = False
 ) -> tuple[ModelConfig, dict[str, Any]]:

@@ -13,6 +13,7 @@ ParametrizationName = Literal["eps", "v", "x0"]
 PenName = Literal["head", "bits"]
 LevelSamplerName = Literal["uniform", "loss-second-moment"]
 BackboneName = Literal["unet1d", "transformer", "official"]
+RepresentationName = Literal["offset", "leaky", "absolute"]
 
 
 def _share(record: object, *names: str, below_one: bool = False) -> None:
@@ -93,7 +94,7 @@ class DiffusionConfig:
     show_positions: bool = True
     """show the network the noisy positions beside (leaky) offsets"""
     conditions: bool = False
-    """tell the network what is known of a drawing, so that it finishes and heals"""
+    """show the network what is known of a drawing, so that it finishes and heals"""
 
     def __post_init__(self) -> None:
         _at_least(self, 2, "diffusion_steps")
@@ -130,6 +131,18 @@ class TrainingConfig:
     """float16: growth of log2(loss scale) at each update that does not overflow"""
     seed: int = 0
     """of weights, data order, noise, augmentation"""
+
+
+@dataclass(frozen=True)
+class CodecOptions:
+    """How drawings become model points."""
+
+    representation: RepresentationName = "leaky"
+    """offset (the paper's), leaky (offsets whose errors are forgotten) or absolute"""
+    leak: float = 0.5
+    """of leaky: 1 would be offset, 0 absolute"""
+    points: int = 96
+    """N, the longest drawing in stroke-3 rows; longer ones are left out"""
 
 
 @dataclass(frozen=True)

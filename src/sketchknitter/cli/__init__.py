@@ -6,7 +6,6 @@ import sys
 from importlib import import_module
 
 from sketchknitter.errors import SettingError, UserError
-from sketchknitter.files import full_disk
 
 # verb -> (module, what it does); the module has ``run(argv: list[str]) -> None``
 VERBS = {
@@ -68,6 +67,8 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.exit(0)
     except OSError as error:
+        from sketchknitter.files import full_disk  # here: it takes a while to import
+
         if (full := full_disk(error)) is None:
             raise
         print(f"error: {full}", file=sys.stderr)

@@ -40,9 +40,9 @@ class EvaluateCondition:
     per_class: int = 5
     """Test drawings of each class."""
     classes: tuple[str, ...] = ()
-    """Only these classes; by default all that model, judge and data share."""
+    """Only these classes; else all that model, judge and data share."""
     data_dir: tuple[str, ...] = ()
-    """A prepared set, a folder, or drawing files; by default $SKETCHKNITTER_DATA/quickdraw."""
+    """A prepared set, a folder, or drawing files; else $SKETCHKNITTER_DATA/quickdraw."""
     model_path: str = ""
     """A .safetensors file, a run's folder, a hub id; nothing is the model that comes along."""
     judge: str = ""

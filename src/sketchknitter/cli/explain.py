@@ -31,11 +31,11 @@ class Explain:
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])]
     """the figure (.png), or a report with it (.html, .md) or the curves alone (.csv)"""
     model_path: str | None = None
-    """a model with recognizability; by default the shipped one"""
+    """a model with recognizability; else the shipped one"""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """trajectories"""
     label: str | None = None
-    """only this class; by default all in turn"""
+    """only this class; else all in turn"""
     steps: tuple[int, ...] = (8, 30)
     """budgets whose chosen timesteps are marked"""
     seed: int = 0

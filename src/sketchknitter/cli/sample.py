@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from sketchknitter.classes import find_class, split_names
-from sketchknitter.cli import shares, shim, systems
+from sketchknitter.cli import shim, systems
 from sketchknitter.cli.paper import Paper
 from sketchknitter.cli.process import pick_device, use_threads
 from sketchknitter.errors import UserError
@@ -117,6 +117,8 @@ def run(argv: list[str]) -> None:
     options = parse(argv)
     what = options.what
     _check(options)
+    from sketchknitter.cli import shares  # here, for NumPy takes a while to import
+
     workers = int(os.environ.get("WORLD_SIZE", "1"))
     if workers > 1 and (what.denoising or what.verbose):
         raise UserError("--denoising and --verbose watch one process; leave torchrun out")
@@ -209,6 +211,7 @@ def _check(options: Sample) -> None:
 
 def _drawn_by_many(model: SketchKnitter, options: Sample) -> bool:
     """Draw this process's shares and, in the first process, write the file; whether this is it."""
+    from sketchknitter.cli import shares
     from sketchknitter.systems.sketchknitter.model import window_of
 
     what = options.what

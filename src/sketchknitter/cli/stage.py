@@ -60,7 +60,7 @@ class RecognizerOptions:
     seed: int = -1
     """same seed, same file; -1 is the number for this recognizer: 1, 2, 4"""
     log_dir: str = ""
-    """folder of the run, for its log and --resume; by default none"""
+    """folder of the run, for its log and --resume; else none"""
     resume: bool = False
     """go on with the run in --log-dir"""
     scribbled: float = 0.3
@@ -80,9 +80,9 @@ class StageOptions:
     model_path: str = ""
     """the model: a .safetensors file or a run's folder"""
     data_dir: tuple[str, ...] = ()
-    """drawings to be noised; by default the model's own"""
+    """drawings to be noised; else the model's own"""
     guide: str = ""
-    """weights of the recognizer whose opinion is learned; by default the shipped ones"""
+    """weights of the recognizer whose opinion is learned; else the shipped ones"""
     seed: int = 0
     """same seed, same file"""
     threads: int = 0

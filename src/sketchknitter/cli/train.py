@@ -16,9 +16,14 @@ import tyro
 from sketchknitter.cli import shim, stage, systems
 from sketchknitter.cli.process import Signals, commit, pick_device, span, use_threads
 from sketchknitter.cli.toml import to_toml, words_of
-from sketchknitter.data.codec import Codec, RepresentationName
 from sketchknitter.errors import SettingError, UserError
-from sketchknitter.settings import AugmentConfig, BackboneConfig, DiffusionConfig, OptimConfig
+from sketchknitter.settings import (
+    AugmentConfig,
+    BackboneConfig,
+    CodecOptions,
+    DiffusionConfig,
+    OptimConfig,
+)
 
 if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.config import ModelConfig
@@ -73,18 +78,6 @@ class RunOptions:
     """processor threads; 0 is torch's choice"""
     config: str = ""
     """TOML file of options by these names; what the command line says counts more"""
-
-
-@dataclass(frozen=True)
-class CodecOptions:
-    """How drawings become model points."""
-
-    representation: RepresentationName = Codec.representation
-    """offset (the paper's), leaky (offsets whose errors are forgotten) or absolute"""
-    leak: float = Codec.leak
-    """of leaky: 1 would be offset, 0 absolute"""
-    points: int = Codec.max_rows
-    """N, the longest drawing in stroke-3 rows; longer ones are left out"""
 
 
 @dataclass(frozen=True)
@@ -195,6 +188,7 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
     """Data, trainer and run folder."""
     import torch
 
+    from sketchknitter.data.codec import Codec
     from sketchknitter.data.prepare import open_data
     from sketchknitter.systems.sketchknitter.config import ModelConfig
     from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, fitting_batch, within

@@ -5,19 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sketchknitter.data.batch import DRAW, END, LIFT, Batch
 from sketchknitter.errors import UserError
 from sketchknitter.representation import Representation
+from sketchknitter.settings import CodecOptions, RepresentationName
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-RepresentationName = Literal["offset", "leaky", "absolute"]
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,9 @@ class Codec:
         pen_break: probability of "lift" above which the pen lifts; 0.5 until it is calibrated.
     """
 
-    representation: RepresentationName = "leaky"
-    leak: float = 0.5
-    max_rows: int = 96
+    representation: RepresentationName = CodecOptions.representation
+    leak: float = CodecOptions.leak
+    max_rows: int = CodecOptions.points
     scale: float = 1.0
     pen_break: float = 0.5
 

@@ -105,6 +105,7 @@ def test_complete_inside_keeps_the_rest_of_the_file(weights, drawing, tmp_path):
             "dot",
         ),
         ("empty.ndjson", "", "empty"),
+        ("far.ndjson", '{"drawing":[[[0,1e300,2e300],[0,1e300,0]]]}', "large"),
         ("huge.ndjson", '{"drawing":[[[0,1e308],[0,-1e308]],[[-1e308,0],[0,1]]]}', "large"),
     ],
 )

@@ -14,6 +14,9 @@ from sketchknitter.sketch import Array, Sketch
 Indices = NDArray[np.int64]
 
 
+FARTHEST = 1e12  # px, of a coordinate: float64 keeps a thousandth of a px there
+
+
 def check(sketch: Sketch, what: str = "the drawing") -> None:
     """Refuse what no model can look at.
 
@@ -24,8 +27,10 @@ def check(sketch: Sketch, what: str = "the drawing") -> None:
         raise UserError(f"{what} is empty: there is nothing to go on; draw a stroke first")
     with np.errstate(over="ignore"):
         extent = float(np.ptp(sketch.points, axis=0).max())
-    if not np.isfinite(extent):
-        raise UserError(f"{what} is too large to measure; scale its coordinates down")
+    if not extent <= FARTHEST or np.abs(sketch.points).max() > FARTHEST:
+        raise UserError(
+            f"{what} is too large: coordinates lie within ±{FARTHEST:.0e}; scale it down"
+        )
     # float64 keeps 15 digits: a drawing tiny against its own coordinates has no shape left
     if extent <= 1e-9 * max(1e-300, float(np.abs(sketch.points).max())):
         raise UserError(f"{what} is a single dot: it has no shape to go on; draw a stroke first")

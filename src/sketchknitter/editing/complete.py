@@ -33,7 +33,7 @@ from sketchknitter.editing.options import (
     _check_strength,
     _telling,
     check_method,
-    guided_settings,
+    guided_steps,
     settings_of,
 )
 from sketchknitter.editing.plan import Plan, emitted
@@ -114,7 +114,7 @@ def complete(
             watch=watch,
             show=show,
         )
-    how = guided_settings(settings, Completing())
+    how = settings_of(settings, Completing())
     if index is None:
         index = guess(model, sketch, finished=False, where=where, seed=seed)
     plans = chosen_plans(model, sketch, n, index, where, seed)
@@ -128,10 +128,10 @@ def complete(
         )
         known = known_of(model, plans[a : a + BATCH], spreads[a : a + BATCH])
         anchored = _anchored(model, known, how)
-        method = Resampled(sampling.method(how.sampler, how.eta), how.resamples)
-        grid = policies.grid(how.timesteps, how.steps, model.denoiser.schedule)
+        steps = Resampled(sampling.method(how.sampler, how.eta), how.resamples)
+        grid = policies.grid(how.timesteps, guided_steps(how), model.denoiser.schedule)
         tell = _telling(model, plans, kept, a, watch, show)
-        drawn = sampling.draw(anchored, method, grid, task, task.normal(model.width), watch=tell)
+        drawn = sampling.draw(anchored, steps, grid, task, task.normal(model.width), watch=tell)
         out += model.decode(drawn.x0, drawn.pen, task)
     name = model.classes[index] if index < len(model.classes) else None
     return [emitted(p, d, kept, name) for p, d in zip(plans, out, strict=True)]

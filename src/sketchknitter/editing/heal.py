@@ -33,7 +33,7 @@ from sketchknitter.editing.options import (
     _check_strength,
     _telling,
     check_method,
-    guided_settings,
+    guided_steps,
     settings_of,
 )
 from sketchknitter.editing.plan import Plan, emitted
@@ -116,7 +116,7 @@ def heal_all(
             watch=watch,
             show=show,
         )
-    how = guided_settings(settings, Healing())
+    how = settings_of(settings, Healing())
     off = tolerance(STRENGTH if strength is None else strength)
     level = drowning_level(model.config.codec.map, off, model.denoiser.schedule)
     if level < 0:
@@ -164,7 +164,7 @@ def _from_level(
     watch: Watch | None,
 ) -> sampling.Drawn:
     """Noise the plans' drawings to ``level`` and denoise them."""
-    steps = max(4, round(how.steps * (level + 1) / model.denoiser.schedule.steps))
+    steps = max(4, round(guided_steps(how) * (level + 1) / model.denoiser.schedule.steps))
     schedule = model.denoiser.schedule
     grid = policies.Grid(np.linspace(max(level, 4), 0, steps), schedule.steps)
     start = torch.tensor(grid.levels[0])

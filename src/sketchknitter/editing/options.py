@@ -50,14 +50,14 @@ GUIDED_STEPS, GUIDED_WEIGHT = 30, 3.0  # of the guided way, when nobody says
 METHODS = ("auto", "guided")
 
 
-def guided_settings(options: dict[str, Any], base: How) -> How:
-    """:func:`settings_of` with the guided way's own values where nothing is said."""
-    how = settings_of(options, base)
-    return replace(
-        how,
-        steps=GUIDED_STEPS if how.steps is None else how.steps,
-        guidance=GUIDED_WEIGHT if how.guidance is None else how.guidance,
-    )
+def guided_steps(how: Editing) -> int:
+    """Noise levels of the guided way."""
+    return GUIDED_STEPS if how.steps is None else how.steps
+
+
+def guided_weight(how: Editing) -> float:
+    """Classifier-free guidance weight of the guided way."""
+    return GUIDED_WEIGHT if how.guidance is None else how.guidance
 
 
 def check_method(method: str) -> None:
@@ -93,9 +93,10 @@ def _telling(
 
 
 def _guided(model: DrawingModel, how: Editing) -> sampling.Model:
-    if how.guidance == 1:
+    weight = guided_weight(how)
+    if weight == 1:
         return model.denoiser
-    return Guided(model.denoiser, how.guidance, len(model.classes), how.interval)
+    return Guided(model.denoiser, weight, len(model.classes), how.interval)
 
 
 def _anchored(model: DrawingModel, known: Known, how: Editing) -> Anchored:

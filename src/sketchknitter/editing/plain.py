@@ -20,7 +20,7 @@ from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.editing.classify import Where, whole
-from sketchknitter.editing.options import BATCH, GUIDED_STEPS, INK, Show, Watch, standing
+from sketchknitter.editing.options import BATCH, INK, Show, Watch, guided_steps, standing
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.editing.prospects import (
     Outlook,
@@ -84,7 +84,7 @@ def steps_of(model: DrawingModel, how: Editing, method: str) -> int:
     """How many evaluations an edit takes for each batch."""
     if method == "auto" and model.denoiser.condition:
         return sampling_of(how).steps
-    return GUIDED_STEPS if how.steps is None else how.steps
+    return guided_steps(how)
 
 
 def finish(

@@ -7,7 +7,7 @@ drawings themselves and the clean ones. The judge that measures is a stranger to
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from sketchknitter.experiments.results import Measured
 from sketchknitter.experiments.sets import ALL
 from sketchknitter.metrics.metric import all_metrics
 from sketchknitter.reports.document import Block, Bullets, Text
+from sketchknitter.settings import Completing, Healing
 
 ENDINGS = 3  # drawn for each unfinished drawing, to see how they differ
 MODEL = "model"  # of the table
@@ -46,7 +47,8 @@ class Protocol:
         cuts: shares of points cut off the end, percent.
         per_class: test drawings of each class.
         seeds: of damage and sampling.
-        source: the model's file; empty for the shipped weights.
+        settings: further settings, fields of :class:`settings.Completing` or ``Healing``; each edit
+            takes those it has a use for.
         settings: further settings of every edit, fields of :class:`settings.Editing`.
     """
 
@@ -88,10 +90,15 @@ class Protocol:
             tuple(rows),
         )
 
+    def _settings_of(self, edit: type) -> dict[str, Any]:
+        """Those of the settings that an edit has a use for."""
+        known = {f.name for f in fields(edit)}
+        return {name: value for name, value in self.settings if name in known}
+
     def _healing(self, classes: int) -> Iterator[Row]:
         for level in self.levels:
             # healing is told the level, as strength, but never the class
-            how = {"strength": min(1.0, level / 50), **dict(self.settings)}
+            how = {"strength": min(1.0, level / 50), **self._settings_of(Healing)}
             free = {"anchor": False, "perceptual": 0.0, "label": None}
             common: dict[str, Any] = {
                 "group": f"Rectification, deformation {level} %",
@@ -118,7 +125,7 @@ class Protocol:
                     "task": "complete",
                 }
                 yield Row(kind, REAL, **common)
-                how = {"where": where, **dict(self.settings)}
+                how = {"where": where, **self._settings_of(Completing)}
                 yield Row("completed", MODEL, how, endings=ENDINGS, **common)
 
 

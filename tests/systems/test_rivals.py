@@ -162,6 +162,9 @@ def test_a_budget_of_seconds_ends_and_squeezes_the_courses(
     assert design.step(1, 0.5) == 30_000
     assert design.divergence.at(design.step(1, 1.0)) == pytest.approx(0.5 - 0.49 * np.exp(-3), 1e-3)
     assert SketchRNN().design().step(7, 0.5) == 7
+    assert design.learning_rate(1, 0.5) == pytest.approx((1e-3 + 1e-5) / 2)
+    assert design.learning_rate(1, 1.0) == pytest.approx(1e-5)
+    assert SketchRNN().design().learning_rate(7, 0.5) == pytest.approx(1e-3, rel=1e-2)
 
 
 def test_offsets_are_divided_as_released(data: PreparedSet) -> None:

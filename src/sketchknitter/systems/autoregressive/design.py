@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -49,8 +50,10 @@ class Design(Generic[S]):
         label_dropout: share of drawings learned from without their class, so that a drawing of
             unknown class can be encoded and decoded.
         trimmed: leave out rows beyond the end of all drawings of a batch.
-        updates: of a training; courses of learning rates and weights were made for them.
-        squeezed: run through the courses of so many updates in however many there are.
+        updates: of a training as published; the KL term's course was made for them.
+        squeezed: run through that course in however many updates there are, and let the learning
+            rate fall as a cosine: the published exponential, squeezed, would spend most of a short
+            training at rates that move nothing.
     """
 
     name: str
@@ -128,13 +131,20 @@ class Design(Generic[S]):
         return Inputs(cut, self.view(seen, cut, scale, mask), length)
 
     def step(self, updates: int, share: float) -> float:
-        """Where in the courses of learning rate and weights an update stands.
+        """Where in the course of the KL term's weight an update stands.
 
         Args:
             updates: done before it.
             share: of the training done before it, 0 … 1.
         """
         return share * self.updates if self.squeezed else float(updates)
+
+    def learning_rate(self, updates: int, share: float) -> float:
+        """Of the update after so many others, at this share of the training."""
+        if not self.squeezed:
+            return self.rate.at(updates)
+        least, most = self.rate.least, self.rate.lr
+        return least + (most - least) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
 
     def loss(
         self, model: StrokeModel, inputs: Inputs, label: Tensor, noise: Tensor, weight: float

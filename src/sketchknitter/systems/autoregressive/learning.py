@@ -145,7 +145,7 @@ class StrokeObjective:
         """Learning rate of the update after so many others."""
         step = self.design.step(updates, share)
         self._weight = self.design.divergence.at(step) if self.design.divergence else 0.0
-        return self.design.rate.at(step)
+        return self.design.learning_rate(updates, share)
 
     def loss(self, batch: StrokeBatch, streams: Streams) -> Loss:
         noise = [rng.standard_normal(self.network.latent) for rng in streams.each(NOISE)]

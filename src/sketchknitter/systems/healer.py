@@ -37,8 +37,8 @@ Where this differs, and why:
   node 0 is made smaller by averaging;
 - a stroke of one point moves the pen and nothing else; the released walk takes the segment that
   leads away from it for ink;
-- class vectors, log space and squeezed courses (made for 146,000 updates, after which the
-  released weights were saved) as in SketchRNN's page; an epoch is a permutation;
+- class vectors, log space and, at size ``cpu``, the cosine as in SketchRNN's page; an epoch is a
+  permutation;
 - size ``cpu``: canvas 256, 8 patches of 64 px, channels 16 … 256 in five layers (a sixth would
   leave less than a pixel), graph convolution and decoder 256, z 64, 10 Gaussians, 96 rows, batches
   of 64. Canvases are kept, packed, after they are drawn once.

@@ -27,7 +27,7 @@ Where this differs, and why:
 - pictures are drawn by this library's renderer, not by Inkscape or Cairo: line joins and
   anti-aliasing differ by fractions of a gray level;
 - ``frame=False`` pads the filter's input with white, so that there is no bright frame;
-- class vectors, log space, permutations, squeezed courses and size ``cpu`` (decoder 256, z 64,
+- class vectors, log space, permutations, the cosine and size ``cpu`` (decoder 256, z 64,
   10 Gaussians, 96 rows, batches of 64, no recurrent dropout) as in SketchRNN's page.
 
 There is no prior: N(0, I) was never seen by the decoder. Whole drawings come from a Gaussian

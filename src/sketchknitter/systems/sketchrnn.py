@@ -32,9 +32,10 @@ Where this differs, and why:
   overflow;
 - an epoch is a permutation, not random draws; the model of the last update is kept;
 - size ``cpu`` (553,407 numbers without classes): decoder 256, encoder 128 in each direction, z 64,
-  10 Gaussians, 96 rows, batches of 64, no recurrent dropout. The learning rate falls as a
-  cosine, the KL weight's course, made for 60,000 updates, is squeezed into those there are; batches are of drawings
-  of similar lengths, and rows beyond the end of all of them are left out (their pen loss as well);
+  10 Gaussians, 96 rows, batches of 64, no recurrent dropout. The learning rate falls as a cosine;
+  the KL weight's course, made for 60,000 updates, is squeezed into those there are; batches are of
+  drawings of similar lengths, and rows beyond the end of all of them are left out (their pen loss
+  as well);
 - with classes, a tenth of the drawings is learned from without its class, so that a drawing of
   unknown class can be finished.
 

@@ -190,10 +190,10 @@ class Mixture:
     suffix: float = 0.03
     strokes: float = 0.07
     patch: float = 0.05
-    deformed: float = 0.20
+    deformed: float = 0.22
     deformed_prefix: float = 0.03
     repaired: float = 0.02
-    clean: float = 0.15
+    clean: float = 0.20
     blind: float = 0.5
     shift: float = 0.04
     zoom: float = 0.07

@@ -95,6 +95,8 @@ class DiffusionConfig:
     """show the network the noisy positions beside (leaky) offsets"""
     conditions: bool = False
     """show the network what is known of a drawing, so that it finishes and heals"""
+    guided: bool = False
+    """make the guidance weight an input of the network: what distillation does"""
 
     def __post_init__(self) -> None:
         _at_least(self, 2, "diffusion_steps")
@@ -164,6 +166,35 @@ class OptimConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
+class DistillConfig(OptimConfig):
+    """How a student learns to draw in few steps."""
+
+    iterations: int = 1000
+    batch_size: int = 128
+    optimizer: Literal["adamw", "muon"] = "muon"
+    lr: float = 3e-4
+    warmup: int = 50
+    ema_rate: str = "0.995"
+    steps: int = 4
+    """evaluations of a drawing by the student"""
+    teacher_steps: int = 16
+    """steps of the teacher; where the model has a student already, that one teaches, with its own
+    number"""
+    guidance: tuple[float, float] = (1.0, 4.0)
+    """the least and the largest guidance weight that the student takes as an input"""
+    interval: tuple[float, float] = (0.1, 0.95)
+    """the teacher's guidance acts between these shares of T"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "steps", "teacher_steps")
+        _interval(self.interval)
+        if not 0 <= self.guidance[0] <= self.guidance[1]:
+            low, high = self.guidance
+            raise SettingError("guidance", f"takes the lower weight first, not {low:g} {high:g}")
+
+
+@dataclass(frozen=True)
 class AugmentConfig:
     """Random changes of training drawings."""
 
@@ -184,22 +215,30 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to sample; the defaults are what measured best for the shipped weights."""
+    """How to sample.
 
-    sampler: str = "ancestral"
-    """ancestral (DDPM's posterior over the steps visited; ddpm is another name for it), dpm++ (2M,
-    deterministic), ddim (with eta), ddpm-large (ancestral with beta as its variance)"""
-    timesteps: str = "uniform"
-    """uniform, linear, quadratic, quadratic-ddim, geometric, logsnr, marks, shortcut,
-    shortcut-adaptive: which noise levels are visited"""
-    steps: int = 12
-    """budget of network evaluations, guidance not counted"""
+    A distilled model draws in its few steps, one evaluation each, unless sampler, timesteps, steps,
+    eta, interval, clip or encourage ask for something else: then its many-step network draws, as
+    any model without a student does, with the defaults of :class:`ManySteps`.
+    """
+
+    sampler: str | None = None
+    """ancestral (the default; DDPM's posterior over the steps visited, ddpm is another name for
+    it), dpm++ (2M, deterministic), ddim (with eta), ddpm-large (ancestral with beta as its
+    variance)"""
+    timesteps: str | None = None
+    """uniform (the default), trailing, linear, quadratic, quadratic-ddim, geometric, logsnr, marks,
+    shortcut, shortcut-adaptive: which noise levels are visited"""
+    steps: int | None = None
+    """budget of network evaluations, guidance not counted; by default a distilled model's own, and
+    12 for others"""
     eta: float = 0.0
     """DDIM's noise, 0 … 1"""
-    guidance: float = 3.0
-    """classifier-free guidance weight; 1 is none"""
-    interval: tuple[float, float] = (0.35, 0.95)
-    """guidance acts between these shares of T"""
+    guidance: float | None = None
+    """classifier-free guidance weight; 1 is none; by default the model's own, else 3"""
+    interval: tuple[float, float] | None = None
+    """guidance acts between these shares of T, by default 0.35 0.95; a distilled model has its
+    own"""
     clip: float | None = None
     """clamp estimates of x_0 to ±clip model units; None leaves them alone"""
     pen_break: float | None = None
@@ -211,45 +250,72 @@ class Settings:
 
     def __post_init__(self) -> None:
         _share(self, "eta", "pen_break")
-        _at_least(self, 0, "guidance", "encourage")
+        _at_least(self, 0, "encourage")
+        if self.guidance is not None:
+            _at_least(self, 0, "guidance")
         _at_least(self, 1, "best_of")
         _positive(self, "clip")
-        _interval(self.interval)
+        if self.interval is not None:
+            _interval(self.interval)
+
+    @property
+    def few_steps(self) -> bool:
+        """Whether a distilled student may draw so, if it draws in ``steps``."""
+        said = (self.sampler, self.timesteps, self.interval, self.clip)
+        return all(v is None for v in said) and not self.eta and not self.encourage
+
+    def filled(self) -> ManySteps:
+        """For a network that is not distilled: its defaults where nothing is said."""
+        return ManySteps(**{k: v for k, v in vars(self).items() if v is not None})
+
+
+@dataclass(frozen=True)
+class ManySteps(Settings):
+    """How a network that is not distilled draws; the defaults stand where nobody says."""
+
+    sampler: str = "ancestral"
+    timesteps: str = "uniform"
+    steps: int = 12
+    guidance: float = 3.0
+    interval: tuple[float, float] = (0.35, 0.95)
 
 
 @dataclass(frozen=True)
 class Editing:
     """How an edit is sampled; what is None is chosen by the method."""
 
-    sampler: str = "ancestral"
-    """ancestral (fresh noise lets old and new settle together), ddim (with eta), dpm++"""
+    sampler: str | None = None
+    """ancestral (the default: fresh noise lets old and new settle together), ddim (with eta),
+    dpm++"""
     steps: int | None = None
-    """noise levels from pure noise to ink: 12 in a plain run; 30 when guided, of which healing
-    visits its share"""
+    """noise levels from pure noise to ink: in a plain run a distilled model's own, else 12; 30 when
+    guided, of which healing visits its share"""
     eta: float = 0.0
     """DDIM's noise, 0 … 1"""
     guidance: float | None = None
     """classifier-free guidance weight; 1 is none; 2 in a plain run, 3 when guided"""
-    interval: tuple[float, float] = (0.1, 0.95)
-    """guidance acts between these shares of T"""
+    interval: tuple[float, float] | None = None
+    """guidance acts between these shares of T, by default 0.1 0.95; a distilled model has its
+    own"""
     lean: bool = True
     """let new parts lean on known ones through the network; twice the time of a plain step"""
 
     def __post_init__(self) -> None:
         if self.steps is not None:
-            _at_least(self, 2, "steps")
+            _at_least(self, 1, "steps")
         _share(self, "eta")
         if self.guidance is not None:
             _at_least(self, 0, "guidance")
-        _interval(self.interval)
+        if self.interval is not None:
+            _interval(self.interval)
 
 
 @dataclass(frozen=True)
 class Completing(Editing):
     """How a completion is sampled."""
 
-    timesteps: str = "uniform"
-    """which noise levels are visited: uniform, quadratic, geometric, logsnr …"""
+    timesteps: str | None = None
+    """which noise levels are visited: uniform (the default), trailing, quadratic, geometric …"""
     resamples: int = 0
     """how often each step is taken back and repeated (RePaint)"""
 

@@ -92,7 +92,7 @@ def test_rows_move_on_their_own() -> None:
 @pytest.mark.parametrize(
     ("levels", "message"),
     [
-        ([3, 3], "at least 2 steps, not 1"),
+        ([], "at least 1 step"),
         ([10, 3], "must lie in 0 … 9"),
         ([-1, 3], "must lie in 0 … 9"),
     ],

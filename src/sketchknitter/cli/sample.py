@@ -135,7 +135,7 @@ def run(argv: list[str]) -> None:
     model = SketchKnitter.from_pretrained(
         what.model_path or None, pick_device(what.device, workers)
     )
-    if options.how.sampler.startswith("ddpm") and not _asked_steps(argv):
+    if (options.how.sampler or "").startswith("ddpm") and not _asked_steps(argv):
         levels = model.config.diffusion.diffusion_steps
         options = replace(options, how=replace(options.how, steps=levels))
     start = time.perf_counter()

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import tyro
 
+from sketchknitter.cli import distill
 from sketchknitter.cli.process import Signals, use_threads
 from sketchknitter.errors import UserError
 from sketchknitter.settings import StageConfig
@@ -108,6 +109,8 @@ def run(argv: list[str]) -> int:
     after = words[words.index("--stage") + 1 :] if "--stage" in words else []
     if after and after[0] in ("judge", "guide", "reader"):
         return _recognizer(argv)
+    if after and after[0] == "distill":
+        return distill.run(argv)
     _recognizability(argv)
     return 0
 

@@ -232,6 +232,10 @@ class Mixture:
         return e
 
 
+NOTHING = Mixture(prefix=0, suffix=0, strokes=0, patch=0, deformed=0, deformed_prefix=0, repaired=0)
+"""Plain drawing alone."""
+
+
 def plain_example(rows: NDArray[np.float64], codec: Codec) -> Example:
     """A drawing of which nothing is seen, its box centered."""
     points = np.concatenate([np.zeros((1, 2)), np.cumsum(np.asarray(rows[:, :2], float), axis=0)])

@@ -141,6 +141,8 @@ class Denoiser(nn.Module):
             add up to, at unit variance. None shows it the state alone.
         condition: channels by which the network sees what is known of each point (see
             data.conditions), beside x_t; 0 for a network that sees nothing else.
+        guided: the backbone takes the guidance weight as a fifth argument: a distilled network,
+            which needs one evaluation where classifier-free guidance needs two.
     """
 
     def __init__(
@@ -153,6 +155,7 @@ class Denoiser(nn.Module):
         length_given: bool = True,
         representation: Representation | None = None,
         condition: int = 0,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -162,6 +165,7 @@ class Denoiser(nn.Module):
         self.length_given = length_given
         self.representation = representation
         self.condition = condition
+        self.guided = guided
 
     def state(self, xy: Tensor, pen: Tensor) -> Tensor:
         """The clean state x_0 (B, N, D) of a batch's coordinates and pen classes."""
@@ -170,7 +174,13 @@ class Denoiser(nn.Module):
         return xy
 
     def _run(
-        self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor, condition: Tensor | None
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        label: Tensor,
+        mask: Tensor,
+        condition: Tensor | None,
+        weight: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         seen = mask if self.length_given else torch.ones_like(mask)
@@ -181,7 +191,8 @@ class Denoiser(nn.Module):
             if condition is None:
                 condition = x_t.new_zeros((*x_t.shape[:2], self.condition))
             x = torch.cat([x, condition], dim=-1)
-        out = self.backbone(x, t, label, seen).float()
+        given = (weight,) if self.guided else ()
+        out = self.backbone(x, t, label, seen, *given).float()
         width = x_t.shape[-1]
         return out[..., :width], out[..., width:], alpha, sigma
 
@@ -192,10 +203,11 @@ class Denoiser(nn.Module):
         label: Tensor,
         mask: Tensor,
         condition: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> Denoised:
         """Denoise x_t (B, N, D) at levels t (B,) for labels (B,) and valid points (B, N), seeing
-        ``condition`` (B, N, C) of them."""
-        out, logits, alpha, sigma = self._run(x_t, t, label, mask, condition)
+        ``condition`` (B, N, C) of them; a guided network at guidance weights (B,), None for 1."""
+        out, logits, alpha, sigma = self._run(x_t, t, label, mask, condition, weight)
         x0, eps = self.parametrization.split(out, x_t, alpha, sigma)
         return Denoised(x0, eps, None if isinstance(self.pens, BitPens) else logits)
 
@@ -224,7 +236,7 @@ class Denoiser(nn.Module):
         x_t = alpha * x0 + sigma * eps
         if free is not None:
             x_t = torch.where(free, x_t, x0)
-        out, logits, _, _ = self._run(x_t, t, label, mask, condition)
+        out, logits, _, _ = self._run(x_t, t, label, mask, condition, None)
         error = (out - self.parametrization.target(x0, eps, alpha, sigma)) ** 2
         if free is not None:
             counted = (free & mask[..., None]).to(error).mean(dim=-1)

@@ -62,13 +62,13 @@ class Grid:
         total: T of the schedule.
 
     Raises:
-        UserError: fewer than two distinct levels, or a level outside 0 … T-1.
+        UserError: no level, or one outside 0 … T-1.
     """
 
     def __init__(self, levels: Sequence[int] | np.ndarray, total: int) -> None:
         distinct = sorted({int(t) for t in levels}, reverse=True)
-        if len(distinct) < 2:
-            raise UserError(f"sampling needs at least 2 steps, not {len(distinct)}")
+        if not distinct:
+            raise UserError("sampling needs at least 1 step")
         if distinct[0] >= total or distinct[-1] < 0:
             raise UserError(f"timesteps must lie in 0 … {total - 1}")
         self.levels = tuple(distinct)
@@ -92,6 +92,14 @@ def _rounded(levels: np.ndarray) -> np.ndarray:
 def uniform(steps: int, schedule: Schedule) -> Grid:
     """Evenly spaced from T-1 down to 0."""
     return Grid(_rounded(np.linspace(schedule.steps - 1, 0, steps)), schedule.steps)
+
+
+def trailing(steps: int, schedule: Schedule) -> Grid:
+    """T (N - i) / N - 1 for i = 0 … N - 1 (Lin et al. 2024, table 2): from T-1, with no level spent
+    on what is clean already. Every second level of 2 N is one of N: distillation halves this grid.
+    """
+    levels = schedule.steps * np.arange(steps, 0, -1) / steps
+    return Grid(_rounded(levels) - 1, schedule.steps)
 
 
 def linear(steps: int, schedule: Schedule) -> Grid:
@@ -156,6 +164,7 @@ def _filled(levels: np.ndarray, top: int) -> list[int]:
 
 POLICIES = {
     "uniform": uniform,
+    "trailing": trailing,
     "linear": linear,
     "quadratic": quadratic,
     "quadratic-ddim": quadratic_ddim,
@@ -169,10 +178,11 @@ def grid(name: str, steps: int, schedule: Schedule) -> Grid:
     """The grid policy called ``name`` with a budget of ``steps`` evaluations.
 
     Raises:
-        UserError: an unknown name, S < 2 or S > T.
+        UserError: an unknown name, S < 2 (trailing: 1) or S > T.
     """
     if name not in POLICIES:
         raise UserError(f"no timesteps policy {name!r}; one of: {', '.join(POLICIES)}")
-    if not 2 <= steps <= schedule.steps:
-        raise SettingError("steps", f"must lie in 2 … {schedule.steps}, not {steps}")
+    least = 1 if name == "trailing" else 2
+    if not least <= steps <= schedule.steps:
+        raise SettingError("steps", f"must lie in {least} … {schedule.steps}, not {steps}")
     return POLICIES[name](steps, schedule)

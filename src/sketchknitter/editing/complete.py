@@ -26,6 +26,7 @@ from sketchknitter.editing.classify import (
 from sketchknitter.editing.heal import tolerance
 from sketchknitter.editing.options import (
     BATCH,
+    GUIDED_SAMPLER,
     INK,
     Show,
     Watch,
@@ -106,7 +107,7 @@ def complete(
             sketch,
             n,
             index,
-            plain.sampling_of(settings_of(settings, Completing())),
+            plain.sampling_of(model, settings_of(settings, Completing())),
             where=where,
             heal=heal,
             more=more,
@@ -128,8 +129,8 @@ def complete(
         )
         known = known_of(model, plans[a : a + BATCH], spreads[a : a + BATCH])
         anchored = _anchored(model, known, how)
-        steps = Resampled(sampling.method(how.sampler, how.eta), how.resamples)
-        grid = policies.grid(how.timesteps, guided_steps(how), model.denoiser.schedule)
+        steps = Resampled(sampling.method(how.sampler or GUIDED_SAMPLER, how.eta), how.resamples)
+        grid = policies.grid(how.timesteps or "uniform", guided_steps(how), model.denoiser.schedule)
         tell = _telling(model, plans, kept, a, watch, show)
         drawn = sampling.draw(anchored, steps, grid, task, task.normal(model.width), watch=tell)
         out += model.decode(drawn.x0, drawn.pen, task)

@@ -26,6 +26,7 @@ from sketchknitter.editing.classify import (
 )
 from sketchknitter.editing.options import (
     BATCH,
+    GUIDED_SAMPLER,
     INK,
     Show,
     Watch,
@@ -109,7 +110,7 @@ def heal_all(
             model,
             sketches,
             [len(model.classes) if i is None else i for i in found],
-            plain.sampling_of(settings_of(settings, Healing())),
+            plain.sampling_of(model, settings_of(settings, Healing())),
             strength=strength,
             keep=keep,
             seed=seed,
@@ -170,7 +171,8 @@ def _from_level(
     start = torch.tensor(grid.levels[0])
     noise = task.normal(model.width)
     x = drowned(state_of(model, plans), model.config.codec.map, off, start, schedule, noise)
-    return sampling.draw(wrapped, sampling.method(how.sampler, how.eta), grid, task, x, watch=watch)
+    method = sampling.method(how.sampler or GUIDED_SAMPLER, how.eta)
+    return sampling.draw(wrapped, method, grid, task, x, watch=watch)
 
 
 def _steered(

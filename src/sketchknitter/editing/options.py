@@ -52,12 +52,17 @@ METHODS = ("auto", "guided")
 
 def guided_steps(how: Editing) -> int:
     """Noise levels of the guided way."""
+    if how.steps is not None and how.steps < 2:
+        raise SettingError("steps", f"must be at least 2 in the guided way, not {how.steps}")
     return GUIDED_STEPS if how.steps is None else how.steps
 
 
 def guided_weight(how: Editing) -> float:
     """Classifier-free guidance weight of the guided way."""
     return GUIDED_WEIGHT if how.guidance is None else how.guidance
+
+
+GUIDED_SAMPLER, GUIDED_INTERVAL = "ancestral", (0.1, 0.95)
 
 
 def check_method(method: str) -> None:
@@ -96,7 +101,7 @@ def _guided(model: DrawingModel, how: Editing) -> sampling.Model:
     weight = guided_weight(how)
     if weight == 1:
         return model.denoiser
-    return Guided(model.denoiser, weight, len(model.classes), how.interval)
+    return Guided(model.denoiser, weight, len(model.classes), how.interval or GUIDED_INTERVAL)
 
 
 def _anchored(model: DrawingModel, known: Known, how: Editing) -> Anchored:

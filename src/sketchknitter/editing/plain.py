@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sketchknitter.data.batch import DRAW, END
-from sketchknitter.data.conditions import Example, collate
+from sketchknitter.data.conditions import ConditionedBatch, Example, collate
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
-from sketchknitter.diffusion.guidance.classifier_free import Guided
+from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
@@ -36,6 +36,7 @@ from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.model import DrawingModel
+    from sketchknitter.systems.sketchknitter.student import Student
 
 LABELS, PLANS = 35, 36  # what a random stream is for
 FARTHEST = 0.5  # rms error of points, as a share of the longer side, that strength 1 stands for
@@ -60,19 +61,26 @@ class PlainSampling:
     """guidance acts between these shares of T"""
     temperature: float = 1.0
     """size of the noise that sampling starts from; below 1 drawings are plainer"""
+    student: Student | None = None
+    """the distilled network that draws; None leaves it to the many-step one"""
 
 
-def sampling_of(how: Editing) -> PlainSampling:
-    """How a plain run is sampled, with its own values where ``how`` has none."""
-    own = PlainSampling()
-    return replace(
-        own,
-        sampler=how.sampler,
-        steps=own.steps if how.steps is None else how.steps,
-        eta=how.eta,
-        guidance=own.guidance if how.guidance is None else how.guidance,
-        interval=how.interval,
-    )
+def sampling_of(model: DrawingModel, how: Editing) -> PlainSampling:
+    """How a plain run is sampled: by the model's student where ``how`` leaves it a say, with the
+    values of :class:`PlainSampling` where ``how`` has none."""
+    timesteps = getattr(how, "timesteps", None)  # of a completion
+    free = how.sampler is None and timesteps is None and how.interval is None and not how.eta
+    student = model.student_for(free, how.steps)
+    said: dict[str, Any] = {
+        "sampler": how.sampler,
+        "timesteps": timesteps,
+        "steps": how.steps if student is None else student.steps,
+        "eta": how.eta,
+        "guidance": how.guidance,
+        "interval": how.interval,
+        "student": student,
+    }
+    return replace(PlainSampling(), **{k: v for k, v in said.items() if v is not None})
 
 
 def outlook_for(model: DrawingModel) -> Outlook | None:
@@ -83,7 +91,7 @@ def outlook_for(model: DrawingModel) -> Outlook | None:
 def steps_of(model: DrawingModel, how: Editing, method: str) -> int:
     """How many evaluations an edit takes for each batch."""
     if method == "auto" and model.denoiser.condition:
-        return sampling_of(how).steps
+        return sampling_of(model, how).steps
     return guided_steps(how)
 
 
@@ -269,13 +277,8 @@ def drawn(
             own = batch.batch
             noise = SketchNoise([streams[i] for i in part])
             task = sampling.Task(own.label.to(model.device), own.mask.to(model.device), noise)
-            seeing: sampling.Model = Conditioned(model.denoiser, batch)
-            if how.guidance != 1 and named:
-                seeing = Guided(seeing, how.guidance, none, how.interval)
             result = sampling.draw(
-                seeing,
-                sampling.method(how.sampler, how.eta),
-                policies.grid(how.timesteps, how.steps, model.denoiser.schedule),
+                *_way(model, how, batch),
                 task,
                 how.temperature * task.normal(model.width),
                 watch=None if tell is None else tell(part),
@@ -283,6 +286,20 @@ def drawn(
             found = model.decode(result.x0, result.pen, task)
             out.update(zip(part, found, strict=True))
     return [out[i] for i in range(len(examples))]
+
+
+def _way(
+    model: DrawingModel, how: PlainSampling, batch: ConditionedBatch
+) -> tuple[sampling.Model, sampling.Method, policies.Timesteps]:
+    """What is evaluated for a batch, how it steps, and at which levels."""
+    none, student = len(model.classes), how.student
+    if student is not None:
+        absorbed = Absorbed(student.denoiser, how.guidance, none)
+        seeing = Conditioned(student.denoiser, batch, absorbed)
+        return seeing, student.method, student.timesteps
+    guided = Guided(Conditioned(model.denoiser, batch), how.guidance, none, how.interval)
+    grid = policies.grid(how.timesteps, how.steps, model.denoiser.schedule)
+    return guided, sampling.method(how.sampler, how.eta), grid
 
 
 def all_rough(plan: Plan) -> np.ndarray:

@@ -61,7 +61,7 @@ def _plain(
         sketch,
         n,
         len(model.classes) if index is None else index,
-        plain.sampling_of(settings_of(settings, Healing())),
+        plain.sampling_of(model, settings_of(settings, Healing())),
         strength=strength,
         seed=seed,
         watch=watch,

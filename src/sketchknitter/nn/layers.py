@@ -116,14 +116,28 @@ class Attention(nn.Module):
         return x + self.out(h.transpose(1, 2).reshape(b, n, c))
 
 
-class Embedding(nn.Module):
-    """Time and label -> one vector (B, dim), already through its MLP and SiLU."""
+WEIGHT_UNIT = 100.0  # levels of time that a guidance weight of 1 is embedded like
 
-    def __init__(self, dim: int, classes: int) -> None:
+
+class Embedding(nn.Module):
+    """Time, label and (``guided``) guidance weight -> one vector (B, dim), already through its MLP
+    and SiLU."""
+
+    def __init__(self, dim: int, classes: int, *, guided: bool = False) -> None:
         super().__init__()
         self.dim = dim
         self.time = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.label = nn.Embedding(classes + 1, dim)  # the last row is "no label"
+        self.weight = nn.Linear(dim, dim) if guided else None
+        if self.weight is not None:
+            # at first the weight says nothing: the network starts as the one it is distilled from
+            nn.init.zeros_(self.weight.weight)
+            nn.init.zeros_(self.weight.bias)
 
-    def forward(self, t: Tensor, label: Tensor) -> Tensor:
-        return F.silu(self.time(sinusoid(t, self.dim)) + self.label(label))
+    def forward(self, t: Tensor, label: Tensor, weight: Tensor | None = None) -> Tensor:
+        """t, label, weight (B,) -> (B, dim); no weight reads as 1."""
+        e = self.time(sinusoid(t, self.dim)) + self.label(label)
+        if self.weight is not None:
+            weight = torch.ones_like(t, dtype=torch.float32) if weight is None else weight
+            e = e + self.weight(sinusoid(WEIGHT_UNIT * weight, self.dim))
+        return F.silu(e)

@@ -63,6 +63,7 @@ class Transformer(nn.Module):
         depth: blocks.
         heads: attention heads.
         dropout: inside the MLPs.
+        guided: the guidance weight is an input.
     """
 
     def __init__(
@@ -75,10 +76,11 @@ class Transformer(nn.Module):
         depth: int = 4,
         heads: int = 4,
         dropout: float = 0.0,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         self.width = width
-        self.embedding = Embedding(width, classes)
+        self.embedding = Embedding(width, classes, guided=guided)
         self.first = nn.Linear(inputs + 10, width)
         self.blocks = nn.ModuleList(Block(width, heads, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
@@ -93,9 +95,11 @@ class Transformer(nn.Module):
         """First and last layer: their matrices do not lead from hidden values to hidden values."""
         return self.first, self.last
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Tensor:
-        """x (B, N, inputs), t (B,), label (B,), mask (B, N) bool -> (B, N, outputs)."""
-        e = self.embedding(t, label)
+    def forward(
+        self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """x (B, N, inputs), t, label, guidance weight (B,), mask (B, N) bool -> (B, N, outputs)."""
+        e = self.embedding(t, label, weight)
         # progress says where in the drawing, the sinusoid which points are neighbors
         place = sinusoid(torch.arange(x.shape[1], device=x.device), self.width)
         h = self.first(torch.cat([x, progress(mask).to(x.dtype)], dim=-1)) + place.to(x.dtype)

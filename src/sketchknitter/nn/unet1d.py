@@ -54,6 +54,7 @@ class UNet1d(nn.Module):
         heads: attention heads.
         dropout: inside residual blocks.
         film: scale and shift by the embedding (``use_scale_shift_norm``), or only add it.
+        guided: the guidance weight is an input.
     """
 
     def __init__(
@@ -68,11 +69,12 @@ class UNet1d(nn.Module):
         heads: int = 4,
         dropout: float = 0.0,
         film: bool = True,
+        guided: bool = False,
     ) -> None:
         super().__init__()
         size = 4 * widths[0]
         options: dict[str, Any] = {"dropout": dropout, "film": film}
-        self.embedding = Embedding(size, classes)
+        self.embedding = Embedding(size, classes, guided=guided)
         self.first = Conv3(inputs + PLACES, widths[0])
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.pool, self.spread, self.merge = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -94,9 +96,11 @@ class UNet1d(nn.Module):
         """First and last layer: their matrices do not lead from hidden values to hidden values."""
         return self.first, self.last
 
-    def forward(self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Tensor:
-        """x (B, N, inputs), t (B,), label (B,), mask (B, N) bool -> (B, N, outputs)."""
-        e = self.embedding(t, label)
+    def forward(
+        self, x: Tensor, t: Tensor, label: Tensor, mask: Tensor, weight: Tensor | None = None
+    ) -> Tensor:
+        """x (B, N, inputs), t, label, guidance weight (B,), mask (B, N) bool -> (B, N, outputs)."""
+        e = self.embedding(t, label, weight)
         masks = [mask[..., None].to(x.dtype)]
         h = self.first(torch.cat([x, progress(mask).to(x.dtype)], dim=-1) * masks[0])
         skips = []

@@ -149,7 +149,7 @@ def test_a_class_without_training_drawings_gets_any_length() -> None:
 
 
 def test_progress_and_watch(model: SketchKnitter) -> None:
-    steps = Settings().steps
+    steps = Settings().filled().steps
     seen: list[Progress] = []
     rows: list[int] = []
     list(

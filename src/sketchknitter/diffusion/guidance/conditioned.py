@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Protocol
+
 import torch
 from torch import Tensor
 
 from sketchknitter.data.conditions import ConditionedBatch
 from sketchknitter.diffusion.denoiser import Denoised, Denoiser, expand
 from sketchknitter.diffusion.schedule import Schedule
+
+
+class Sees(Protocol):
+    """A network, or a wrapper of one, that takes the condition as its last argument."""
+
+    def __call__(
+        self,
+        x_t: Tensor,
+        t: Tensor,
+        label: Tensor,
+        mask: Tensor,
+        condition: Tensor | None = None,
+    ) -> Denoised: ...
 
 
 class Conditioned:
@@ -18,25 +34,32 @@ class Conditioned:
 
     Args:
         denoiser: trained with conditions (``denoiser.condition`` is their number of channels).
-        batch: what is known; batches it is asked about have these rows, once or several times over.
+        batch: what is known; batches it is asked about have these rows.
+        model: a wrapper that is asked in the denoiser's place.
     """
 
-    def __init__(self, denoiser: Denoiser, batch: ConditionedBatch) -> None:
-        self.denoiser = denoiser
+    def __init__(
+        self, denoiser: Denoiser, batch: ConditionedBatch, model: Sees | None = None
+    ) -> None:
+        self.denoiser, self.model = denoiser, model or denoiser
         device = next(denoiser.parameters()).device
         self.clean = denoiser.state(batch.batch.xy, batch.batch.pen).to(device)
         self.condition, self.free = batch.condition.to(device), batch.free.to(device)
+
+    def rows(self, index: Tensor) -> Conditioned:
+        """The same for the drawings ``index`` (b,) of its batch."""
+        out = copy.copy(self)
+        out.clean, out.condition, out.free = (
+            v[index] for v in (self.clean, self.condition, self.free)
+        )
+        return out
 
     @property
     def schedule(self) -> Schedule:
         return self.denoiser.schedule
 
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
-        times = len(x_t) // len(self.clean)
-        clean, condition, free = (
-            v.repeat(times, 1, 1) for v in (self.clean, self.condition, self.free)
-        )
-        x_t = torch.where(free, x_t, clean)
-        out = self.denoiser(x_t, t, label, mask, condition)
+        x_t = torch.where(self.free, x_t, self.clean)
+        out = self.model(x_t, t, label, mask, self.condition)
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
-        return out.with_x0(torch.where(free, out.x0, clean), x_t, alpha, sigma)
+        return out.with_x0(torch.where(self.free, out.x0, self.clean), x_t, alpha, sigma)

@@ -59,9 +59,15 @@ def _record(kind: type, data: dict[str, Any] | None) -> Any:
 
 
 def build_backbone(
-    config: BackboneConfig, inputs: int, outputs: int, classes: int, max_points: int
+    config: BackboneConfig,
+    inputs: int,
+    outputs: int,
+    classes: int,
+    max_points: int,
+    guided: bool = False,
 ) -> nn.Module:
-    """A fresh backbone of the kind that ``config`` names."""
+    """A fresh backbone of the kind that ``config`` names; ``guided``: with the guidance weight as
+    an input."""
     if config.backbone == "unet1d":
         return UNet1d(
             inputs,
@@ -73,6 +79,7 @@ def build_backbone(
             heads=config.num_heads,
             dropout=config.dropout,
             film=config.use_scale_shift_norm,
+            guided=guided,
         )
     if config.backbone == "transformer":
         return Transformer(
@@ -83,8 +90,11 @@ def build_backbone(
             depth=len(config.widths),
             heads=config.num_heads,
             dropout=config.dropout,
+            guided=guided,
         )
     if config.backbone == "official":
+        if guided:
+            raise UserError("the official backbone has no input for a guidance weight")
         return OfficialUNet(
             inputs,
             outputs,
@@ -117,6 +127,7 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
         width + pens.logits,
         len(config.classes),
         codec.max_points,
+        diffusion.guided,
     )
     return Denoiser(
         backbone,
@@ -126,4 +137,5 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
         length_given=diffusion.length == "given",
         representation=shown,
         condition=condition,
+        guided=diffusion.guided,
     )

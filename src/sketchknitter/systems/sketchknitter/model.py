@@ -19,18 +19,19 @@ from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import shortcut
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.clamped import Clamped
-from sketchknitter.diffusion.guidance.classifier_free import Guided
+from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.encouraged import Encouraged
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import SettingError, UserError
 from sketchknitter.recognizers.progress import Recognizability
 from sketchknitter.recognizers.scorer import Scorer, best_of
 from sketchknitter.seeds import fresh_seed, stream
-from sketchknitter.settings import Settings
+from sketchknitter.settings import ManySteps, Settings
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.hub import FILE, locate, push
+from sketchknitter.systems.sketchknitter.student import Student, student_of
 
 CLASSES, LENGTH = 21, 22  # what a random stream is for
 LEAST_BATCH = 8  # drawings
@@ -186,12 +187,11 @@ class DrawingModel:
         if device is not None:
             self.device = torch.device(device)
             self.denoiser.to(self.device)
-            self.__dict__.pop("scorer", None)  # made anew where the model is
-        backbone = self.denoiser.backbone
-        backbone.__dict__.pop("forward", None)
-        if self.dtype != torch.float32:
-            mixed = torch.autocast(self.device.type, self.dtype)(backbone.forward)
-            backbone.forward = lambda *args, **options: mixed(*args, **options).float()
+            for made in ("scorer", "student"):  # made anew where the model is
+                self.__dict__.pop(made, None)
+        networks = [self.denoiser, *([self.student.denoiser] if self.student else [])]
+        for network in networks:
+            _multiply_in(self.dtype, network.backbone, self.device)
         return self
 
     @property
@@ -304,9 +304,7 @@ class DrawingModel:
             raise SettingError("batch_size", f"must be at least 1, not {batch_size}")
         self.last_seed = fresh_seed() if seed is None else seed
         settings = settings or Settings()
-        method = sampling.method(settings.sampler, settings.eta)
-        timesteps = self.policy(settings)
-        model = self._wrapped(settings)
+        model, method, timesteps = self.way(settings)
         return self._stream(
             model,
             method,
@@ -409,13 +407,37 @@ class DrawingModel:
         lengths = task.mask.sum(dim=1) if self.denoiser.length_given else None
         return self.config.codec.decode(x0, pen, lengths, names, pen_break)
 
+    @cached_property
+    def student(self) -> Student | None:
+        """The checkpoint's distilled network on the model's device; None where it has none."""
+        found = student_of(self.checkpoint)
+        if found is None:
+            return None
+        return replace(found, denoiser=found.denoiser.to(self.device))
+
+    def student_for(self, few_steps: bool, steps: int | None) -> Student | None:
+        """The student, where the settings leave it a say and ask for no other number of steps."""
+        student = self.student if few_steps else None
+        return student if student and steps in (None, student.steps) else None
+
+    def way(self, settings: Settings) -> tuple[sampling.Model, sampling.Method, policies.Timesteps]:
+        """What is evaluated, how it steps, and at which levels."""
+        student = self.student_for(settings.few_steps, settings.steps)
+        if student is None:
+            many = settings.filled()
+            method = sampling.method(many.sampler, many.eta)
+            return self._wrapped(many), method, self.policy(many)
+        weight = student.guidance if settings.guidance is None else settings.guidance
+        model = Absorbed(student.denoiser, weight, len(self.classes))
+        return model, student.method, student.timesteps
+
     def policy(self, settings: Settings) -> policies.Timesteps:
-        """The timesteps policy that ``settings`` name."""
-        schedule = self.denoiser.schedule
-        if settings.timesteps not in shortcut.NAMES:
-            return policies.grid(settings.timesteps, settings.steps, schedule)
+        """The timesteps policy that ``settings`` name, of the many-step network."""
+        many, schedule = settings.filled(), self.denoiser.schedule
+        if many.timesteps not in shortcut.NAMES:
+            return policies.grid(many.timesteps, many.steps, schedule)
         scorer = self.scorer  # first: it says what to do when there is none
-        name, steps = settings.timesteps, settings.steps
+        name, steps = many.timesteps, many.steps
         return shortcut.policy(name, steps, schedule, self.calibration, scorer)
 
     @property
@@ -448,7 +470,7 @@ class DrawingModel:
             network.to(self.device), note["inputs"], self.config.codec.rho, labels, note["rest"]
         )
 
-    def _wrapped(self, settings: Settings) -> sampling.Model:
+    def _wrapped(self, settings: ManySteps) -> sampling.Model:
         model: sampling.Model = self.denoiser
         if settings.guidance != 1:
             model = Guided(model, settings.guidance, len(self.classes), settings.interval)
@@ -482,6 +504,15 @@ class DrawingModel:
         if not k:  # trained without labels: everything is "no label"
             return 0
         return int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
+
+
+def _multiply_in(dtype: torch.dtype, backbone: torch.nn.Module, device: torch.device) -> None:
+    """Let a backbone multiply in ``dtype`` by autocast; float32 takes that back."""
+    backbone.__dict__.pop("forward", None)
+    if dtype == torch.float32:
+        return
+    mixed = torch.autocast(device.type, dtype)(backbone.forward)
+    backbone.forward = lambda *args, **options: mixed(*args, **options).float()
 
 
 def window_of(batch_size: int) -> int:

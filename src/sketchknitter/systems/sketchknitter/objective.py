@@ -85,7 +85,7 @@ class ConditionalDenoising(Denoising):
     seen_dropout = 0.4  # share of drawings seen in part that are trained without their label
 
     def loss(self, batch: ConditionedBatch, streams: Streams) -> Loss:  # type: ignore[override]
-        own, device, denoiser = batch.batch, batch.free.device, self.network
+        own, device = batch.batch, batch.free.device
         levels, weight = self.drawn_levels(streams)
         share = torch.where(batch.plain.cpu(), self.label_dropout, self.seen_dropout)
         label = self.dropped_labels(own, streams, share)
@@ -98,22 +98,22 @@ class ConditionalDenoising(Denoising):
             rows = torch.from_numpy(group).to(device)
             points = int(lengths[group].max())
             part = batch[rows].narrowed(points)
-            parts.append(
-                denoiser.loss(
-                    part.batch.xy,
-                    part.batch.pen,
-                    part.batch.mask,
-                    label[rows],
-                    t[rows],
-                    eps[rows, :points],
-                    part.condition,
-                    part.free,
-                )
-            )
+            mine = dataclasses.replace(streams, rows=streams.rows[group])
+            parts.append(self.part_loss(part, label[rows], t[rows], eps[rows, :points], mine))
             order.append(rows)
         back = torch.argsort(torch.cat(order))
         return Loss(
             torch.cat([p.total for p in parts])[back],
             torch.cat([p.count for p in parts])[back],
             torch.from_numpy(weight).to(device, torch.float32),
+        )
+
+    def part_loss(
+        self, part: ConditionedBatch, label: Tensor, t: Tensor, eps: Tensor, streams: Streams
+    ) -> Loss:
+        """The loss of drawings of similar length, noised by ``eps`` (b, N, D) to levels ``t`` (b,)
+        and shown as ``label`` (b,)."""
+        own = part.batch
+        return self.network.loss(
+            own.xy, own.pen, own.mask, label, t, eps, part.condition, part.free
         )

@@ -195,7 +195,7 @@ def trajectory(
         levels: visited.
         purpose: of the random streams.
     """
-    settings = Settings()
+    settings = Settings().filled()
     k = max(1, len(model.classes))  # without classes the only label is "no label"
     labels = np.array([n % k if label is None else label for n in numbers])
     streams = [stream(seed, purpose, 7, int(n)) for n in numbers]

@@ -99,18 +99,25 @@ class DenoiserTrainer(Trainer[Denoising]):
         denoiser = build_denoiser(model)
         if weights is not None:
             denoiser.load_state_dict(weights, strict=True)
-        levels = level_sampler(optim.schedule_sampler, model.diffusion.diffusion_steps)
-        objective: type[Denoising] = Denoising
-        source: Callable[[int], Any] = loader
-        if model.diffusion.conditions:
-            objective, source = ConditionalDenoising, ConditionLoader(loader, Mixture())
+        objective, source = self.task(denoiser, loader, optim)
         super().__init__(
-            objective(denoiser, len(model.classes), levels, optim.label_dropout),
+            objective,
             source,
             optim,
             device=device,
             identity={"config": model.to_dict(), "data": data.fingerprint},
         )
+
+    def task(
+        self, denoiser: Denoiser, loader: Loader, optim: OptimConfig
+    ) -> tuple[Denoising, Callable[[int], Any]]:
+        """What the denoiser is trained for, and the batches that it is shown."""
+        levels = level_sampler(optim.schedule_sampler, self.model.diffusion.diffusion_steps)
+        objective: type[Denoising] = Denoising
+        source: Callable[[int], Any] = loader
+        if self.model.diffusion.conditions:
+            objective, source = ConditionalDenoising, ConditionLoader(loader, Mixture())
+        return objective(denoiser, len(self.model.classes), levels, optim.label_dropout), source
 
     @property
     def denoiser(self) -> Denoiser:

@@ -1,0 +1,141 @@
+"""``sketchknitter train --stage distill``: a student that draws in few steps."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from shlex import quote
+from typing import Any, Literal
+
+import tyro
+
+from sketchknitter.cli.process import Signals, commit, pick_device, span, use_threads
+from sketchknitter.errors import UserError
+from sketchknitter.settings import AugmentConfig, DistillConfig
+
+DESCRIPTION = """Teach a trained model to draw in few steps, guidance included.
+
+The student takes one step where its teacher takes several (progressive distillation). --log-dir
+gets the model with its student; distill that one again for still fewer steps. --resume goes on
+bit for bit, and torchrun shares the work, as for any training.
+
+examples:
+  sketchknitter train --stage distill --model-path runs/mine --data-dir D --steps 8 --log-dir runs/8
+  sketchknitter train --stage distill --model-path runs/8 --data-dir D --steps 4 --log-dir runs/4
+  sketchknitter sample cat --model-path runs/4
+"""
+
+
+@dataclass(frozen=True)
+class DistillOptions:
+    """The stage."""
+
+    stage: Literal["distill"]
+    """what to add"""
+    model_path: str = ""
+    """the model: a .safetensors file or a run's folder; a student that it has already teaches"""
+    data_dir: tuple[str, ...] = ()
+    """drawings to be noised: a prepared set, a folder of drawing files, or drawing files"""
+    log_dir: str = "logs"
+    """folder of the run"""
+    resume: bool = False
+    """continue the run in --log-dir, bit for bit; say the other options again"""
+    stop_at: int = 0
+    """end after this update; --resume goes on as if there had been no pause"""
+    save_interval: int = 200
+    """updates between saves"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 …"""
+    threads: int = 0
+    """processor threads; 0 is torch's choice"""
+
+
+@dataclass(frozen=True)
+class Distill:
+    """All options, in groups."""
+
+    what: DistillOptions
+    how: DistillConfig = field(default_factory=DistillConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def run(argv: list[str]) -> int:
+    """Train the student; returns the exit status."""
+    options = tyro.cli(
+        Distill,
+        args=argv,
+        prog="sketchknitter train",
+        description=DESCRIPTION,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    what = options.what
+    if not what.model_path or not what.data_dir:
+        raise UserError("--model-path and --data-dir are needed: which model, and which drawings")
+    if (Path(what.log_dir) / "state.safetensors").exists() and not what.resume:
+        raise UserError(f"{what.log_dir} holds a run; --resume goes on with it")
+    import torch
+
+    use_threads(what.threads)
+    workers = int(os.environ.get("WORLD_SIZE", "1"))
+    device = pick_device(what.device, workers)
+    if workers > 1:
+        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        return _distill(options, device, argv)
+    finally:
+        if workers > 1:
+            torch.distributed.destroy_process_group()
+
+
+def _distill(options: Distill, device: str, argv: list[str]) -> int:
+    from tqdm import tqdm
+
+    from sketchknitter.data.prepare import open_data
+    from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+    from sketchknitter.systems.sketchknitter.distilling import DistillRun, DistillTrainer
+    from sketchknitter.systems.sketchknitter.hub import locate
+    from sketchknitter.systems.sketchknitter.run import within
+
+    what, how = options.what, options.how
+    checkpoint = Checkpoint.load(locate(what.model_path))
+    data = open_data(what.data_dir, checkpoint.config.classes or None, progress=True)
+    data, _ = within(data, checkpoint.config.codec.max_rows)
+    trainer = DistillTrainer(data, checkpoint, how, options.augment, device)
+    record = {
+        "command": "sketchknitter train " + " ".join(map(quote, argv)),
+        "commit": commit(),
+        "data_name": ", ".join(Path(p).name or str(p) for p in what.data_dir),
+    }
+    training = DistillRun(
+        trainer, Path(what.log_dir), save_interval=what.save_interval, record=record
+    )
+    if what.resume:
+        training.resume()
+    elif training.lead:
+        training.log.path.unlink(missing_ok=True)
+    end = min(what.stop_at or how.iterations, how.iterations)
+    bar = tqdm(
+        total=end,
+        initial=trainer.iteration,
+        unit="update",
+        disable=not training.lead,
+        mininterval=0.2 if sys.stderr.isatty() else 30,
+        dynamic_ncols=True,
+    )
+    training.say = bar.write
+
+    def report(update: Any) -> None:
+        bar.update()
+
+    with Signals() as signals, bar:
+        through = training.go(end, lambda: signals.caught is not None, report)
+    status = 0 if through else 128 + (signals.caught or 15)
+    if training.lead:
+        weights, state = training.digests()
+        done = trainer.iteration >= how.iterations
+        went = "finished" if done else f"paused at update {trainer.iteration:,}"
+        print(f"{went} after {span(trainer.seconds)}; student sha256 {weights}, state {state}")
+        print(f"draw with: sketchknitter sample --model-path {quote(what.log_dir)}")
+    return status

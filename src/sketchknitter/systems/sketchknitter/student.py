@@ -1,0 +1,67 @@
+"""The student that a model file may hold beside its own weights: the same drawings in few steps."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.denoiser import Denoiser
+from sketchknitter.diffusion.sampler import Ddim
+from sketchknitter.errors import UserError
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+
+PREFIX = "distilled."
+
+
+@dataclass(frozen=True)
+class Student:
+    """A distilled denoiser: it takes the guidance weight as an input, and draws in ``steps`` DDIM
+    steps over the trailing grid, one evaluation each.
+
+    Attributes:
+        denoiser: with ``guided``.
+        steps: evaluations of a drawing.
+        guidance: the weight for new drawings when nobody says.
+    """
+
+    denoiser: Denoiser
+    steps: int
+    guidance: float = 3.0
+
+    @property
+    def timesteps(self) -> policies.Grid:
+        """The levels that it was trained at."""
+        return policies.trailing(self.steps, self.denoiser.schedule)
+
+    @property
+    def method(self) -> Ddim:
+        """The step that it was trained for."""
+        return Ddim()
+
+
+def student_of(checkpoint: Checkpoint) -> Student | None:
+    """The student that a checkpoint holds, in evaluation mode; None where it has none.
+
+    Raises:
+        UserError: weights that do not fit the model's configuration, or a number of steps that
+            cannot be.
+    """
+    note = checkpoint.notes.get("distilled")
+    if note is None:
+        return None
+    steps = note.get("steps") if isinstance(note, dict) else None
+    if not isinstance(steps, int) or not 1 <= steps <= checkpoint.config.diffusion.diffusion_steps:
+        raise UserError(f"the checkpoint's distilled student has no number of steps ({steps!r})")
+    diffusion = dataclasses.replace(checkpoint.config.diffusion, guided=True)
+    held = dataclasses.replace(
+        checkpoint,
+        config=dataclasses.replace(checkpoint.config, diffusion=diffusion),
+        weights={
+            k.removeprefix(PREFIX): v for k, v in checkpoint.extras.items() if k.startswith(PREFIX)
+        },
+    )
+    guidance = note.get("guidance", 3.0)
+    if not isinstance(guidance, int | float):
+        raise UserError(f"the checkpoint's distilled student has no guidance weight ({guidance!r})")
+    return Student(held.denoiser(), steps, float(guidance))

@@ -1,0 +1,243 @@
+"""Distillation: what the student is asked to learn, that it learns it, and who draws afterwards."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.tiny_model import tiny
+
+from sketchknitter.cli import main
+from sketchknitter.data.conditions import Mixture, collate
+from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.data.prepare import prepare
+from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.denoiser import expand
+from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
+from sketchknitter.diffusion.guidance.conditioned import Conditioned
+from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.editing.model import SketchKnitter
+from sketchknitter.editing.plain import sampling_of
+from sketchknitter.errors import UserError
+from sketchknitter.settings import AugmentConfig, Completing, DistillConfig, Settings
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+from sketchknitter.systems.sketchknitter.config import build_denoiser
+from sketchknitter.systems.sketchknitter.distilling import (
+    Distilling,
+    DistillRun,
+    DistillTrainer,
+    Teacher,
+)
+from sketchknitter.systems.sketchknitter.run import digest
+from sketchknitter.systems.sketchknitter.student import student_of
+from sketchknitter.training.objective import Streams
+
+NAMES = ("cat", "dog")
+HOW = DistillConfig(
+    iterations=4, batch_size=8, warmup=1, steps=4, teacher_steps=8, optimizer="adamw"
+)
+
+
+@pytest.fixture(scope="module")
+def data(
+    tmp_path_factory: pytest.TempPathFactory, random_rows: Callable[..., list[np.ndarray]]
+) -> PreparedSet:
+    folder = tmp_path_factory.mktemp("data")
+    for k, name in enumerate(NAMES):
+        parts = {}
+        for j, (split, n) in enumerate((("train", 20), ("valid", 6), ("test", 3))):
+            parts[split] = np.empty(n, dtype=object)
+            parts[split][:] = random_rows(n, seed=10 * k + j)
+        np.savez(folder / f"{name}.npz", **parts)
+    return prepare([folder], folder / "prepared", progress=False)
+
+
+def model() -> SketchKnitter:
+    return tiny(classes=NAMES, conditions=True)
+
+
+def pupil(weight: float = 1.0) -> tuple[Distilling, Teacher]:
+    """A student that has learned nothing yet, whose teacher takes as few steps as itself."""
+    base = model()
+    config = dataclasses.replace(
+        base.config, diffusion=dataclasses.replace(base.config.diffusion, guided=True)
+    )
+    student = build_denoiser(config)
+    student.load_state_dict(student.state_dict() | base.denoiser.state_dict())
+    teacher = Teacher(base.denoiser, 4, len(NAMES), (0.0, 1.0))
+    return Distilling(student, teacher, 4, (weight, weight), 0.1), teacher
+
+
+def batch(random_rows: Callable[..., list[np.ndarray]], count: int = 8):  # type: ignore[no-untyped-def]
+    mixture = Mixture(prefix=0.3, strokes=0.2, deformed=0.3)
+    codec = model().config.codec
+    rows = random_rows(count, low=6, seed=3)
+    examples = [
+        mixture(r.astype(float), codec, np.random.default_rng(i)) for i, r in enumerate(rows)
+    ]
+    return collate(examples, [i % 2 for i in range(count)], codec)
+
+
+STREAMS = Streams(0, 0, np.arange(8), 8)
+
+
+# -- the loss ------------------------------------------------------------------------------------
+def test_a_student_that_steps_like_its_teacher_has_nothing_to_learn(
+    random_rows: Callable[..., list[np.ndarray]],
+) -> None:
+    objective, teacher = pupil()
+    examples = batch(random_rows)
+    loss = objective.loss(examples, STREAMS)
+    assert loss.count.min() > 0
+    assert loss.per_sketch.max() < 1e-9
+    # a teacher of twice the steps, or with guidance, goes elsewhere
+    objective.teacher = dataclasses.replace(teacher, steps=8)
+    objective.k = 2
+    assert objective.loss(examples, STREAMS).per_sketch.min() > 1e-5
+    guided, _ = pupil(weight=3.0)
+    named = examples.batch.label < 2
+    assert guided.loss(examples, STREAMS).per_sketch[named].max() > 1e-5
+
+
+def test_one_step_by_the_wanted_estimate_ends_where_the_teachers_steps_do(
+    random_rows: Callable[..., list[np.ndarray]],
+) -> None:
+    teacher = dataclasses.replace(pupil()[1], steps=8)
+    examples = batch(random_rows)
+    own, denoiser = examples.batch, teacher.denoiser
+    t = torch.tensor(policies.trailing(4, denoiser.schedule).levels).repeat(2)
+    noise = SketchNoise([np.random.default_rng(i) for i in range(8)])
+    x_t = noise.normal(own.length.tolist(), own.xy.shape[1], 5)
+    x_s, s = teacher.ahead(examples, x_t, t, own.label, torch.full((8,), 2.0), 2)
+    assert s.tolist() == [749, 499, 249, -1] * 2
+    alpha, sigma = (expand(c, x_t) for c in denoiser.schedule(t))
+    alpha_s, sigma_s = (expand(c, x_t) for c in denoiser.schedule(s))
+    x0 = (x_s - sigma_s / sigma * x_t) / (alpha_s - sigma_s / sigma * alpha)
+    eps = (x_t - alpha * x0) / sigma
+    torch.testing.assert_close(alpha_s * x0 + sigma_s * eps, x_s, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_of_their_own_for_each_sketch(
+    random_rows: Callable[..., list[np.ndarray]],
+) -> None:
+    base, examples = model(), batch(random_rows)
+    own = examples.batch
+    label = torch.where(torch.arange(8) % 3 == 0, 2, own.label)
+    t = torch.tensor([999, 900, 700, 500, 300, 200, 100, 5])
+    noise = SketchNoise([np.random.default_rng(i) for i in range(8)])
+    x_t = noise.normal(own.length.tolist(), own.xy.shape[1], 5)
+    weight = torch.linspace(1, 4, 8)
+    conditioned = Conditioned(base.denoiser, examples)
+    together = Guided(conditioned, weight, 2, (0.15, 0.95))(x_t, t, label, own.mask)
+    for i in range(8):
+        index = torch.tensor([i])
+        alone = Guided(conditioned.rows(index), float(weight[i]), 2, (0.15, 0.95))
+        out = alone(x_t[index], t[index], label[index], own.mask[index])
+        torch.testing.assert_close(together.x0[index], out.x0, atol=1e-4, rtol=1e-4)
+
+
+def test_no_label_reads_no_weight() -> None:
+    student = pupil()[0].network
+    torch.nn.init.normal_(student.backbone.embedding.weight.weight, std=0.1)
+    x, t, mask = torch.randn(2, 9, 5), torch.tensor([500, 500]), torch.ones(2, 9) > 0
+    label = torch.tensor([2, 0])
+    light, heavy = (Absorbed(student, w, 2)(x, t, label, mask) for w in (1.0, 4.0))
+    assert torch.equal(light.x0[0], heavy.x0[0])
+    assert not torch.allclose(light.x0[1], heavy.x0[1])
+
+
+# -- training ------------------------------------------------------------------------------------
+def run(data: PreparedSet, folder: Path, checkpoint: Checkpoint, how: DistillConfig) -> DistillRun:
+    trainer = DistillTrainer(data, checkpoint, how, AugmentConfig(0, 0, 0))
+    return DistillRun(trainer, folder, save_interval=2)
+
+
+def test_it_learns_and_resumes_bit_for_bit(data: PreparedSet, tmp_path: Path) -> None:
+    how = dataclasses.replace(HOW, iterations=30, lr=3e-3)
+    whole = run(data, tmp_path / "whole", model().checkpoint, how)
+    losses: list[float] = []
+    whole.go(report=lambda update: losses.append(update.loss))
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+    first = run(data, tmp_path / "parts", model().checkpoint, how)
+    first.go(17)
+    first.close()
+    second = run(data, tmp_path / "parts", model().checkpoint, how)
+    second.resume()
+    second.go()
+    assert second.digests() == whole.digests()
+
+
+def test_stages_follow_each_other(data: PreparedSet, tmp_path: Path) -> None:
+    base = model().checkpoint
+    first = run(data, tmp_path / "4", base, HOW)
+    first.go()
+    made = Checkpoint.load(tmp_path / "4" / "model.safetensors")
+    # the model's own weights are as they were
+    assert digest(made.weights) == digest(base.weights)
+    last = run(data, tmp_path / "2", made, dataclasses.replace(HOW, steps=2))
+    assert last.trainer.teacher.steps == 4
+    assert last.trainer.teacher.denoiser.guided
+    last.go()
+    again = Checkpoint.load(tmp_path / "2" / "model.safetensors")
+    assert again.notes["distilled"]["steps"] == 2
+    assert len(again.notes["distilled"]["stages"]) == 2
+    with pytest.raises(UserError, match="must divide the teacher's 4 and be fewer, not 3"):
+        run(data, tmp_path / "3", made, dataclasses.replace(HOW, steps=3))
+
+
+# -- drawing -------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def distilled(data: PreparedSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("distilled")
+    run(data, folder, model().checkpoint, HOW).go()
+    return folder
+
+
+def visited(found: SketchKnitter, **settings: object) -> list[int]:
+    levels: list[int] = []
+    chosen = Settings(**settings)  # type: ignore[arg-type]
+    list(found.stream("cat", 1, settings=chosen, watch=lambda n, f: levels.extend(f.t.tolist())))
+    return levels
+
+
+def test_the_student_draws_unless_something_else_is_asked(distilled: Path) -> None:
+    found = SketchKnitter.from_pretrained(distilled)
+    assert visited(found) == visited(found, steps=4) == [999, 749, 499, 249]
+    assert len(visited(found, steps=7)) == 7
+    assert len(visited(found, sampler="ddim")) == 12
+    assert found.sample("cat", guidance=1.0) != found.sample("cat", guidance=4.0)
+    assert sampling_of(found, Completing()).student is not None
+    assert sampling_of(found, Completing()).steps == 4
+    assert sampling_of(found, Completing(steps=9)).student is None
+    assert sampling_of(found, Completing(timesteps="quadratic")).student is None
+    assert sampling_of(model(), Completing()).student is None
+
+
+def test_it_is_saved_with_its_student(distilled: Path, tmp_path: Path) -> None:
+    found = SketchKnitter.from_pretrained(distilled)
+    found.save_pretrained(tmp_path)
+    assert SketchKnitter.from_pretrained(tmp_path).sample("dog", 3) == found.sample("dog", 3)
+
+
+@pytest.mark.parametrize("note", [{}, {"steps": 0}, {"steps": "4"}, {"steps": 4, "guidance": "x"}])
+def test_a_damaged_note_is_refused(distilled: Path, note: dict[str, object]) -> None:
+    checkpoint = Checkpoint.load(distilled / "model.safetensors")
+    checkpoint.notes["distilled"] = note
+    with pytest.raises(UserError, match="distilled student has no"):
+        student_of(checkpoint)
+
+
+def test_the_command(data: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "m.safetensors"
+    model().checkpoint.save(path)
+    words = ["train", "--stage", "distill", "--model-path", str(path), "--data-dir"]
+    words += [str(data.path), "--log-dir", str(tmp_path / "run"), "--iterations", "2"]
+    words += ["--batch-size", "8", "--save-interval", "1"]
+    main(words)
+    assert "finished" in capsys.readouterr().out
+    main(["sample", "cat", "--model-path", str(tmp_path / "run"), "-o", str(tmp_path / "c.svg")])
+    assert (tmp_path / "c.svg").exists()

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One torch thread for each process: two on a busy core are far slower than one.
 THREADS = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint package docs bench pictures gallery clean
+.PHONY: demo test lint package docs bench pictures gallery weights clean
 
 demo: $(VENV)/.run
 	$(BIN)/sketchknitter sample -n 30 --seed 7 -o demo.png
@@ -39,6 +39,10 @@ pictures: $(VENV)/.run
 # the pictures of docs/gallery.md
 gallery: $(VENV)/.run
 	$(BIN)/python docs/make_gallery.py --data $(DATA)
+
+# trains the shipped weights anew (hours); kill it and call it again: it goes on
+weights: $(VENV)/.run
+	$(THREADS) $(BIN)/python tools/make_weights.py --data $(DATA)
 
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

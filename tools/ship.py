@@ -13,6 +13,7 @@ import torch
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.hub import SHIPPED
 from sketchknitter.systems.sketchknitter.run import digest
+from sketchknitter.systems.sketchknitter.student import PREFIX
 
 
 def without_folders(command: str) -> str:
@@ -31,6 +32,12 @@ def main() -> None:
         k: v.to(torch.float16) if v.is_floating_point() else v
         for k, v in checkpoint.weights.items()
     }
+    checkpoint.extras = {
+        k: v.to(torch.float16) if k.startswith(PREFIX) and v.is_floating_point() else v
+        for k, v in checkpoint.extras.items()
+    }
+    for stage in checkpoint.notes.get("distilled", {}).get("stages", []):
+        stage["command"] = without_folders(stage["command"])
     checkpoint.record["command"] = without_folders(checkpoint.record["command"])
     checkpoint.record["stored"] = "float16"
     checkpoint.record["sha256"] = digest(checkpoint.weights)

@@ -95,8 +95,6 @@ class DiffusionConfig:
     """show the network the noisy positions beside (leaky) offsets"""
     conditions: bool = False
     """show the network what is known of a drawing, so that it finishes and heals"""
-    guided: bool = False
-    """make the guidance weight an input of the network: what distillation does"""
 
     def __post_init__(self) -> None:
         _at_least(self, 2, "diffusion_steps")

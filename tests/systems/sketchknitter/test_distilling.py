@@ -63,10 +63,7 @@ def model() -> SketchKnitter:
 def pupil(weight: float = 1.0) -> tuple[Distilling, Teacher]:
     """A student that has learned nothing yet, whose teacher takes as few steps as itself."""
     base = model()
-    config = dataclasses.replace(
-        base.config, diffusion=dataclasses.replace(base.config.diffusion, guided=True)
-    )
-    student = build_denoiser(config)
+    student = build_denoiser(base.config, guided=True)
     student.load_state_dict(student.state_dict() | base.denoiser.state_dict())
     teacher = Teacher(base.denoiser, 4, len(NAMES), (0.0, 1.0))
     return Distilling(student, teacher, 4, (weight, weight), 0.1), teacher

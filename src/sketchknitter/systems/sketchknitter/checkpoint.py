@@ -70,13 +70,14 @@ class Checkpoint:
             notes=header.get("notes", {}),
         )
 
-    def denoiser(self) -> Denoiser:
-        """The denoiser with these weights, in evaluation mode.
+    def denoiser(self, guided: bool = False) -> Denoiser:
+        """The denoiser with these weights, in evaluation mode; ``guided`` as :func:`build_denoiser`
+        takes it.
 
         Raises:
             UserError: the weights do not fit the configuration.
         """
-        model = build_denoiser(self.config)
+        model = build_denoiser(self.config, guided)
         weights = {
             k: v.to(torch.float32) if v.is_floating_point() else v for k, v in self.weights.items()
         }

@@ -108,8 +108,12 @@ def build_backbone(
     raise UserError(f"no backbone {config.backbone!r}; one of: unet1d, transformer, official")
 
 
-def build_denoiser(config: ModelConfig) -> Denoiser:
-    """A fresh denoiser with random weights."""
+def build_denoiser(config: ModelConfig, guided: bool = False) -> Denoiser:
+    """A fresh denoiser with random weights.
+
+    Args:
+        guided: a student's, which takes the guidance weight as an input.
+    """
     diffusion, codec = config.diffusion, config.codec
     pens: Pens = BitPens() if diffusion.pens == "bits" else HeadPens(diffusion.pen_weight)
     shown = codec.map if diffusion.show_positions and codec.rho > 0 else None
@@ -127,7 +131,7 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
         width + pens.logits,
         len(config.classes),
         codec.max_points,
-        diffusion.guided,
+        guided,
     )
     return Denoiser(
         backbone,
@@ -137,5 +141,5 @@ def build_denoiser(config: ModelConfig) -> Denoiser:
         length_given=diffusion.length == "given",
         representation=shown,
         condition=condition,
-        guided=diffusion.guided,
+        guided=guided,
     )

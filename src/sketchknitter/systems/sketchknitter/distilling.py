@@ -45,7 +45,7 @@ from sketchknitter.files import read_tensors
 from sketchknitter.seeds import stream
 from sketchknitter.settings import AugmentConfig, DistillConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
-from sketchknitter.systems.sketchknitter.config import build_denoiser
+from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, Denoising
 from sketchknitter.systems.sketchknitter.run import MODEL, digest
@@ -207,15 +207,13 @@ class DistillTrainer(DenoiserTrainer):
             len(checkpoint.config.classes),
             how.interval,
         )
-        config = dataclasses.replace(
-            checkpoint.config, diffusion=dataclasses.replace(diffusion, guided=True)
-        )
-        weights = build_denoiser(config).state_dict() | {
-            k: v.to(torch.float32) if v.is_floating_point() else v
-            for k, v in teacher.state_dict().items()
-        }
-        super().__init__(data, config, how, augment, device, weights)
+        fresh = build_denoiser(checkpoint.config, guided=True).state_dict()
+        weights = fresh | {k: v.clone() for k, v in teacher.state_dict().items()}
+        super().__init__(data, checkpoint.config, how, augment, device, weights)
         self.identity |= {"teacher": digest(teacher.state_dict()), "steps": how.steps}
+
+    def build(self, model: ModelConfig) -> Denoiser:
+        return build_denoiser(model, guided=True)
 
     def task(
         self, denoiser: Denoiser, loader: Loader, optim: OptimConfig

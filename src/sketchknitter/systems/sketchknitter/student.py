@@ -53,15 +53,11 @@ def student_of(checkpoint: Checkpoint) -> Student | None:
     steps = note.get("steps") if isinstance(note, dict) else None
     if not isinstance(steps, int) or not 1 <= steps <= checkpoint.config.diffusion.diffusion_steps:
         raise UserError(f"the checkpoint's distilled student has no number of steps ({steps!r})")
-    diffusion = dataclasses.replace(checkpoint.config.diffusion, guided=True)
-    held = dataclasses.replace(
-        checkpoint,
-        config=dataclasses.replace(checkpoint.config, diffusion=diffusion),
-        weights={
-            k.removeprefix(PREFIX): v for k, v in checkpoint.extras.items() if k.startswith(PREFIX)
-        },
-    )
+    weights = {
+        k.removeprefix(PREFIX): v for k, v in checkpoint.extras.items() if k.startswith(PREFIX)
+    }
+    denoiser = dataclasses.replace(checkpoint, weights=weights).denoiser(guided=True)
     guidance = note.get("guidance", 3.0)
     if not isinstance(guidance, int | float):
         raise UserError(f"the checkpoint's distilled student has no guidance weight ({guidance!r})")
-    return Student(held.denoiser(), steps, float(guidance))
+    return Student(denoiser, steps, float(guidance))

@@ -96,7 +96,7 @@ class DenoiserTrainer(Trainer[Denoising]):
             world=world,
         )
         torch.manual_seed(optim.seed)
-        denoiser = build_denoiser(model)
+        denoiser = self.build(model)
         if weights is not None:
             denoiser.load_state_dict(weights, strict=True)
         objective, source = self.task(denoiser, loader, optim)
@@ -107,6 +107,10 @@ class DenoiserTrainer(Trainer[Denoising]):
             device=device,
             identity={"config": model.to_dict(), "data": data.fingerprint},
         )
+
+    def build(self, model: ModelConfig) -> Denoiser:
+        """A fresh network to train."""
+        return build_denoiser(model)
 
     def task(
         self, denoiser: Denoiser, loader: Loader, optim: OptimConfig

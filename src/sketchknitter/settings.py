@@ -241,6 +241,8 @@ class Settings:
     """clamp estimates of x_0 to ±clip model units; None leaves them alone"""
     pen_break: float | None = None
     """probability above which the pen lifts; None (or auto) is the calibrated value"""
+    temperature: float = 1.0
+    """size of the noise that drawings start from; below 1 they are plainer, above 1 wilder"""
     best_of: int = 1
     """draw so many for each sketch and keep the most recognizable"""
     encourage: float = 0.0
@@ -252,7 +254,7 @@ class Settings:
         if self.guidance is not None:
             _at_least(self, 0, "guidance")
         _at_least(self, 1, "best_of")
-        _positive(self, "clip")
+        _positive(self, "clip", "temperature")
         if self.interval is not None:
             _interval(self.interval)
 
@@ -295,6 +297,8 @@ class Editing:
     interval: tuple[float, float] | None = None
     """guidance acts between these shares of T, by default 0.1 0.95; a distilled model has its
     own"""
+    temperature: float = 1.0
+    """size of the noise that new parts start from; below 1 they are plainer, above 1 wilder"""
     lean: bool = True
     """let new parts lean on known ones through the network; twice the time of a plain step"""
 
@@ -304,6 +308,7 @@ class Editing:
         _share(self, "eta")
         if self.guidance is not None:
             _at_least(self, 0, "guidance")
+        _positive(self, "temperature")
         if self.interval is not None:
             _interval(self.interval)
 

@@ -132,7 +132,8 @@ def complete(
         steps = Resampled(sampling.method(how.sampler or GUIDED_SAMPLER, how.eta), how.resamples)
         grid = policies.grid(how.timesteps or "uniform", guided_steps(how), model.denoiser.schedule)
         tell = _telling(model, plans, kept, a, watch, show)
-        drawn = sampling.draw(anchored, steps, grid, task, task.normal(model.width), watch=tell)
+        start = how.temperature * task.normal(model.width)
+        drawn = sampling.draw(anchored, steps, grid, task, start, watch=tell)
         out += model.decode(drawn.x0, drawn.pen, task)
     name = model.classes[index] if index < len(model.classes) else None
     return [emitted(p, d, kept, name) for p, d in zip(plans, out, strict=True)]

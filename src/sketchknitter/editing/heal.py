@@ -169,7 +169,7 @@ def _from_level(
     schedule = model.denoiser.schedule
     grid = policies.Grid(np.linspace(max(level, 4), 0, steps), schedule.steps)
     start = torch.tensor(grid.levels[0])
-    noise = task.normal(model.width)
+    noise = how.temperature * task.normal(model.width)
     x = drowned(state_of(model, plans), model.config.codec.map, off, start, schedule, noise)
     method = sampling.method(how.sampler or GUIDED_SAMPLER, how.eta)
     return sampling.draw(wrapped, method, grid, task, x, watch=watch)

@@ -78,6 +78,7 @@ def sampling_of(model: DrawingModel, how: Editing) -> PlainSampling:
         "eta": how.eta,
         "guidance": how.guidance,
         "interval": how.interval,
+        "temperature": how.temperature,
         "student": student,
     }
     return replace(PlainSampling(), **{k: v for k, v in said.items() if v is not None})

@@ -214,6 +214,22 @@ def test_the_student_draws_unless_something_else_is_asked(distilled: Path) -> No
     assert sampling_of(model(), Completing()).student is None
 
 
+def test_temperature_is_of_the_noise_that_drawing_starts_from(distilled: Path) -> None:
+    found = SketchKnitter.from_pretrained(distilled)
+
+    def first(temperature: float) -> torch.Tensor:
+        states: list[torch.Tensor] = []
+        chosen = Settings(temperature=temperature)
+        watch = lambda numbers, frame: states.append(frame.x_t)  # noqa: E731
+        list(found.stream("cat", 2, settings=chosen, watch=watch))
+        return states[0]
+
+    torch.testing.assert_close(first(0.5), 0.5 * first(1.0))
+    assert sampling_of(found, Completing(temperature=0.7)).temperature == 0.7
+    with pytest.raises(UserError, match="temperature must be more than 0, not 0"):
+        Settings(temperature=0)
+
+
 def test_it_is_saved_with_its_student(distilled: Path, tmp_path: Path) -> None:
     found = SketchKnitter.from_pretrained(distilled)
     found.save_pretrained(tmp_path)

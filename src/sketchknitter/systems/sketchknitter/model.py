@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property, partial
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Protocol, Self, TypeVar
@@ -218,6 +218,7 @@ class DrawingModel:
         interval: tuple[float, float] | None = None,
         clip: float | None = None,
         pen_break: float | None = None,
+        temperature: float | None = None,
         best_of: int | None = None,
         encourage: float | None = None,
         settings: Settings | None = None,
@@ -237,8 +238,8 @@ class DrawingModel:
             n: how many in all; default: one, or one of each class of a list.
             seed: same seed, same drawings. None takes a new one, says it by the logger
                 ``sketchknitter`` and keeps it in ``last_seed``.
-            steps, guidance, sampler, timesteps, eta, interval, clip, pen_break, best_of, encourage:
-                see :class:`Settings`; None leaves each as ``settings`` has it.
+            steps, guidance, sampler, timesteps, eta, interval, clip, pen_break, temperature,
+                best_of, encourage: see :class:`Settings`; None leaves each as ``settings`` has it.
             settings: what they start from; default: ``Settings()``.
             batch_size: sketches denoised together.
             progress: called after each network evaluation.
@@ -256,6 +257,7 @@ class DrawingModel:
             "interval": interval,
             "clip": clip,
             "pen_break": pen_break,
+            "temperature": temperature,
             "best_of": best_of,
             "encourage": encourage,
         }
@@ -386,10 +388,13 @@ class DrawingModel:
         settings: Settings,
         watch: Callable[[sampling.Frame], None],
     ) -> list[Sketch]:
-        x = task.normal(self.width)
+        x = settings.temperature * task.normal(self.width)
         drawn = sampling.draw(model, method, timesteps, task, x, watch=watch)
         if settings.best_of != 1:
-            again = partial(sampling.draw, model, method, timesteps)
+
+            def again(task: sampling.Task, noise: Tensor) -> sampling.Drawn:
+                return sampling.draw(model, method, timesteps, task, settings.temperature * noise)
+
             drawn = best_of(settings.best_of, drawn, again, task, self.width, self.scorer)
         return self.decode(drawn.x0, drawn.pen, task, settings.pen_break)
 

@@ -13,6 +13,7 @@ ParametrizationName = Literal["eps", "v", "x0"]
 PenName = Literal["head", "bits"]
 LevelSamplerName = Literal["uniform", "loss-second-moment"]
 BackboneName = Literal["unet1d", "transformer", "official"]
+DistillationName = Literal["progressive", "consistency"]
 RepresentationName = Literal["offset", "leaky", "absolute"]
 
 
@@ -178,6 +179,9 @@ class DistillConfig(OptimConfig):
     teacher_steps: int = 16
     """steps of the teacher; where the model has a student already, that one teaches, with its own
     number"""
+    distillation: DistillationName = "progressive"
+    """progressive (a step leads where the teacher is at the next level; such a student can teach
+    another) or consistency (every step leads to the data, and sampling adds fresh noise)"""
     guidance: tuple[float, float] = (1.0, 4.0)
     """the least and the largest guidance weight that the student takes as an input"""
     interval: tuple[float, float] = (0.1, 0.95)
@@ -223,7 +227,7 @@ class Settings:
     sampler: str | None = None
     """ancestral (the default; DDPM's posterior over the steps visited, ddpm is another name for
     it), dpm++ (2M, deterministic), ddim (with eta), ddpm-large (ancestral with beta as its
-    variance)"""
+    variance), renoised (fresh noise at every level)"""
     timesteps: str | None = None
     """uniform (the default), trailing, linear, quadratic, quadratic-ddim, geometric, logsnr, marks,
     shortcut, shortcut-adaptive: which noise levels are visited"""

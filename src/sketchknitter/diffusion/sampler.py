@@ -181,6 +181,19 @@ class Ddpm:
         return replace(state, x=mean + expand(spread, mean) * model.normal(), out=None)
 
 
+class Renoised:
+    """Multistep consistency sampling (Song et al. 2023, algorithm 1): the estimate of x_0 is noised
+    anew to each level, so what was wrong with it is drawn again."""
+
+    def init(self, x: Tensor) -> State:
+        return State(x)
+
+    def step(self, model: Denoises, state: State, t: Tensor, s: Tensor) -> State:
+        out = state.asked(model, t)
+        alpha_s, sigma_s = (expand(c, state.x) for c in model.schedule(s))
+        return replace(state, x=alpha_s * out.x0 + sigma_s * model.normal(), out=None)
+
+
 class DpmSolver2M:
     """DPM-Solver++ (2M) (Lu et al. 2022, algorithm 2) on any grid; first order at the ends."""
 
@@ -208,6 +221,7 @@ METHODS: dict[str, Callable[..., Method]] = {
     "ddim": Ddim,
     "ddpm": Ddpm,  # the same by its authors' name
     "ddpm-large": partial(Ddpm, "large"),
+    "renoised": Renoised,
 }
 
 
@@ -354,6 +368,7 @@ __all__ = [
     "Method",
     "Model",
     "Posed",
+    "Renoised",
     "State",
     "Task",
     "draw",

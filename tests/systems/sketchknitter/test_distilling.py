@@ -20,10 +20,17 @@ from sketchknitter.diffusion.denoiser import expand
 from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.diffusion.sampler import Renoised
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.editing.plain import sampling_of
 from sketchknitter.errors import UserError
-from sketchknitter.settings import AugmentConfig, Completing, DistillConfig, Settings
+from sketchknitter.settings import (
+    AugmentConfig,
+    Completing,
+    DistillationName,
+    DistillConfig,
+    Settings,
+)
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import build_denoiser
 from sketchknitter.systems.sketchknitter.distilling import (
@@ -60,13 +67,13 @@ def model() -> SketchKnitter:
     return tiny(classes=NAMES, conditions=True)
 
 
-def pupil(weight: float = 1.0) -> tuple[Distilling, Teacher]:
+def pupil(weight: float = 1.0, way: DistillationName = "progressive") -> tuple[Distilling, Teacher]:
     """A student that has learned nothing yet, whose teacher takes as few steps as itself."""
     base = model()
     student = build_denoiser(base.config, guided=True)
     student.load_state_dict(student.state_dict() | base.denoiser.state_dict())
     teacher = Teacher(base.denoiser, 4, len(NAMES), (0.0, 1.0))
-    return Distilling(student, teacher, 4, (weight, weight), 0.1), teacher
+    return Distilling(student, teacher, 4, way, (weight, weight), 0.1), teacher
 
 
 def batch(random_rows: Callable[..., list[np.ndarray]], count: int = 8):  # type: ignore[no-untyped-def]
@@ -93,7 +100,6 @@ def test_a_student_that_steps_like_its_teacher_has_nothing_to_learn(
     assert loss.per_sketch.max() < 1e-9
     # a teacher of twice the steps, or with guidance, goes elsewhere
     objective.teacher = dataclasses.replace(teacher, steps=8)
-    objective.k = 2
     assert objective.loss(examples, STREAMS).per_sketch.min() > 1e-5
     guided, _ = pupil(weight=3.0)
     named = examples.batch.label < 2
@@ -109,13 +115,37 @@ def test_one_step_by_the_wanted_estimate_ends_where_the_teachers_steps_do(
     t = torch.tensor(policies.trailing(4, denoiser.schedule).levels).repeat(2)
     noise = SketchNoise([np.random.default_rng(i) for i in range(8)])
     x_t = noise.normal(own.length.tolist(), own.xy.shape[1], 5)
-    x_s, s = teacher.ahead(examples, x_t, t, own.label, torch.full((8,), 2.0), 2)
-    assert s.tolist() == [749, 499, 249, -1] * 2
+    s = torch.tensor([749, 499, 249, -1] * 2)
+    x_s = teacher.ahead(examples, x_t, t, s, own.label, torch.full((8,), 2.0))
     alpha, sigma = (expand(c, x_t) for c in denoiser.schedule(t))
     alpha_s, sigma_s = (expand(c, x_t) for c in denoiser.schedule(s))
     x0 = (x_s - sigma_s / sigma * x_t) / (alpha_s - sigma_s / sigma * alpha)
     eps = (x_t - alpha * x0) / sigma
     torch.testing.assert_close(alpha_s * x0 + sigma_s * eps, x_s, atol=1e-4, rtol=1e-4)
+
+
+def test_consistency_leads_to_the_data_from_every_level(
+    random_rows: Callable[..., list[np.ndarray]],
+) -> None:
+    examples = batch(random_rows)
+    objective, teacher = pupil(way="consistency")
+    # in one step: the teacher's own estimate is the target
+    objective.teacher = dataclasses.replace(teacher, steps=1)
+    objective.grid = policies.trailing(1, teacher.denoiser.schedule)
+    objective.levels = type(objective.levels)(objective.grid)
+    assert objective.loss(examples, STREAMS).per_sketch.max() < 1e-9
+    own = examples.batch
+    noise = SketchNoise([np.random.default_rng(i) for i in range(8)])
+    x_t = noise.normal(own.length.tolist(), own.xy.shape[1], 5)
+    t = torch.tensor([999, 999, 749, 749, 499, 499, 249, 249])
+    weight, data = torch.full((8,), 2.0), torch.full((8,), -1)
+    together = teacher.ahead(examples, x_t, t, data, own.label, weight)
+    for i in range(8):
+        one = torch.tensor([i])
+        alone = teacher.ahead(
+            examples[one], x_t[one], t[one], data[one], own.label[one], weight[one]
+        )
+        torch.testing.assert_close(together[one], alone, atol=1e-4, rtol=1e-4)
 
 
 def test_weights_of_their_own_for_each_sketch(
@@ -182,6 +212,14 @@ def test_stages_follow_each_other(data: PreparedSet, tmp_path: Path) -> None:
     again = Checkpoint.load(tmp_path / "2" / "model.safetensors")
     assert again.notes["distilled"]["steps"] == 2
     assert len(again.notes["distilled"]["stages"]) == 2
+    way = dataclasses.replace(HOW, steps=2, distillation="consistency")
+    run(data, tmp_path / "c", made, way).go()
+    jumping = Checkpoint.load(tmp_path / "c" / "model.safetensors")
+    student = student_of(jumping)
+    assert student is not None
+    assert isinstance(student.method, Renoised)
+    with pytest.raises(UserError, match="consistency distillation cannot teach"):
+        run(data, tmp_path / "d", jumping, dataclasses.replace(HOW, steps=1))
     with pytest.raises(UserError, match="must divide the teacher's 4 and be fewer, not 3"):
         run(data, tmp_path / "3", made, dataclasses.replace(HOW, steps=3))
 
@@ -236,7 +274,7 @@ def test_it_is_saved_with_its_student(distilled: Path, tmp_path: Path) -> None:
     assert SketchKnitter.from_pretrained(tmp_path).sample("dog", 3) == found.sample("dog", 3)
 
 
-@pytest.mark.parametrize("note", [{}, {"steps": 0}, {"steps": "4"}, {"steps": 4, "guidance": "x"}])
+@pytest.mark.parametrize("note", [{}, {"steps": 0}, {"steps": "4"}, {"steps": 4, "way": "x"}])
 def test_a_damaged_note_is_refused(distilled: Path, note: dict[str, object]) -> None:
     checkpoint = Checkpoint.load(distilled / "model.safetensors")
     checkpoint.notes["distilled"] = note

@@ -1,8 +1,9 @@
 """Distillation: a student draws in a few evaluations what its teacher draws in many.
 
 Progressive distillation (Salimans & Ho 2022, algorithm 2) of a teacher with classifier-free
-guidance, whose weight becomes an input of the student (Meng et al. 2023). The student takes one
-DDIM step where the teacher takes several; conditions and pens are distilled with the rest of the
+guidance, whose weight becomes an input of the student (Meng et al. 2023): the student takes one
+DDIM step where the teacher takes several. Or consistency distillation: each step leads to the data,
+and sampling adds fresh noise in between. Conditions and pens are distilled with the rest of the
 state. A model file holds its student beside its own weights, so both are one download:
 
 =================== ==========================================================================
@@ -43,7 +44,7 @@ from sketchknitter.diffusion.sampler import Ddim, Model, Posed, State, Task
 from sketchknitter.errors import SettingError, UserError
 from sketchknitter.files import read_tensors
 from sketchknitter.seeds import stream
-from sketchknitter.settings import AugmentConfig, DistillConfig, OptimConfig
+from sketchknitter.settings import AugmentConfig, DistillationName, DistillConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -85,18 +86,26 @@ class Teacher:
 
     @torch.no_grad()
     def ahead(
-        self, batch: ConditionedBatch, x_t: Tensor, t: Tensor, label: Tensor, weight: Tensor, k: int
-    ) -> tuple[Tensor, Tensor]:
-        """Where ``k`` DDIM steps lead from states x_t (B, N, D) at levels t (B,) of the teacher's
-        grid: states and levels."""
+        self,
+        batch: ConditionedBatch,
+        x_t: Tensor,
+        t: Tensor,
+        until: Tensor,
+        label: Tensor,
+        weight: Tensor,
+    ) -> Tensor:
+        """Where DDIM steps lead from states x_t (B, N, D) at levels t (B,) of the teacher's grid:
+        states at levels ``until`` (B,), on the grid as well, -1 for the data."""
         grid = policies.trailing(self.steps, self.denoiser.schedule)
-        task = Task(label, batch.batch.mask, SketchNoise([]))
-        posed = Posed(self.model(batch, weight), task, x_t.shape[-1])
-        x, method = x_t, Ddim()
-        for _ in range(k):
-            s = grid.next(t)
-            x, t = method.step(posed, State(x), t, s).x, s
-        return x, t
+        x, t, method = x_t.clone(), t.clone(), Ddim()
+        while len(on := (t > until).nonzero()[:, 0]):
+            part = batch[on]
+            task = Task(label[on], part.batch.mask, SketchNoise([]))
+            posed = Posed(self.model(part, weight[on]), task, x.shape[-1])
+            s = grid.next(t[on])
+            x[on] = method.step(posed, State(x[on]), t[on], s).x
+            t[on] = s
+        return x
 
 
 # -- what is learned -----------------------------------------------------------------------------
@@ -127,6 +136,8 @@ class Distilling(ConditionalDenoising):
         student: a denoiser with ``guided``.
         teacher: whose steps are a multiple of ``steps``.
         steps: of the student's trailing grid.
+        way: "progressive": a step leads to the next level of that grid; "consistency": from every
+            level to the data (Song et al. 2023, with all of the teacher's steps for a target).
         weights: the least and the largest guidance weight.
         label_dropout: share of drawings without their label.
     """
@@ -136,12 +147,13 @@ class Distilling(ConditionalDenoising):
         student: Denoiser,
         teacher: Teacher,
         steps: int,
+        way: DistillationName,
         weights: tuple[float, float],
         label_dropout: float,
     ) -> None:
-        levels = GridLevels(policies.trailing(steps, student.schedule))
-        super().__init__(student, teacher.null, levels, label_dropout)
-        self.teacher, self.k, self.weights = teacher, teacher.steps // steps, weights
+        self.grid = policies.trailing(steps, student.schedule)
+        super().__init__(student, teacher.null, GridLevels(self.grid), label_dropout)
+        self.teacher, self.way, self.weights = teacher, way, weights
 
     def part_loss(
         self, part: ConditionedBatch, label: Tensor, t: Tensor, eps: Tensor, streams: Streams
@@ -154,7 +166,8 @@ class Distilling(ConditionalDenoising):
         clean = student.state(own.xy, own.pen)
         alpha, sigma = (expand(c, clean) for c in student.schedule(t))
         x_t = torch.where(part.free, alpha * clean + sigma * eps, clean)
-        x_s, s = self.teacher.ahead(part, x_t, t, label, weight, self.k)
+        s = self.grid.next(t) if self.way == "progressive" else torch.full_like(t, -1)
+        x_s = self.teacher.ahead(part, x_t, t, s, label, weight)
         # the estimate that leads there in one DDIM step (Salimans & Ho 2022, appendix G)
         alpha_s, sigma_s = (expand(c, clean) for c in student.schedule(s))
         ratio = sigma_s / sigma
@@ -195,6 +208,11 @@ class DistillTrainer(DenoiserTrainer):
             raise UserError("distillation needs a model with pens as bits and given lengths")
         self.base, self.how = checkpoint, how
         earlier = student_of(checkpoint)
+        if earlier is not None and earlier.way != "progressive":
+            raise UserError(
+                "a student of consistency distillation cannot teach: its steps lead to the data;"
+                " go on from a progressive one, or from a model without a student"
+            )
         steps = how.teacher_steps if earlier is None else earlier.steps
         if steps <= how.steps or steps % how.steps:
             raise SettingError(
@@ -210,7 +228,10 @@ class DistillTrainer(DenoiserTrainer):
         fresh = build_denoiser(checkpoint.config, guided=True).state_dict()
         weights = fresh | {k: v.clone() for k, v in teacher.state_dict().items()}
         super().__init__(data, checkpoint.config, how, augment, device, weights)
-        self.identity |= {"teacher": digest(teacher.state_dict()), "steps": how.steps}
+        self.identity |= {
+            "teacher": digest(teacher.state_dict()),
+            "student": [how.distillation, how.steps],
+        }
 
     def build(self, model: ModelConfig) -> Denoiser:
         return build_denoiser(model, guided=True)
@@ -219,7 +240,14 @@ class DistillTrainer(DenoiserTrainer):
         self, denoiser: Denoiser, loader: Loader, optim: OptimConfig
     ) -> tuple[Denoising, Callable[[int], Any]]:
         how = self.how
-        objective = Distilling(denoiser, self.teacher, how.steps, how.guidance, optim.label_dropout)
+        objective = Distilling(
+            denoiser,
+            self.teacher,
+            how.steps,
+            how.distillation,
+            how.guidance,
+            optim.label_dropout,
+        )
         return objective, ConditionLoader(loader, self.mixture)
 
     @property
@@ -250,7 +278,11 @@ class DistillTrainer(DenoiserTrainer):
         made = super().checkpoint(ema, record)
         base = self.base
         earlier = base.notes.get("distilled", {}).get("stages", [])
-        note = {"steps": self.how.steps, "stages": [*earlier, made.record]}
+        note = {
+            "steps": self.how.steps,
+            "way": self.how.distillation,
+            "stages": [*earlier, made.record],
+        }
         others = {k: v for k, v in base.extras.items() if not k.startswith(PREFIX)}
         return dataclasses.replace(
             base,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import get_args
 
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import Denoiser
-from sketchknitter.diffusion.sampler import Ddim
+from sketchknitter.diffusion.sampler import Ddim, Method, Renoised
 from sketchknitter.errors import UserError
+from sketchknitter.settings import DistillationName
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 
 PREFIX = "distilled."
@@ -16,17 +18,19 @@ PREFIX = "distilled."
 
 @dataclass(frozen=True)
 class Student:
-    """A distilled denoiser: it takes the guidance weight as an input, and draws in ``steps`` DDIM
-    steps over the trailing grid, one evaluation each.
+    """A distilled denoiser: it takes the guidance weight as an input, and draws in ``steps`` steps
+    over the trailing grid, one evaluation each.
 
     Attributes:
         denoiser: with ``guided``.
         steps: evaluations of a drawing.
+        way: how it was distilled, which says how it steps.
         guidance: the weight for new drawings when nobody says.
     """
 
     denoiser: Denoiser
     steps: int
+    way: DistillationName = "progressive"
     guidance: float = 3.0
 
     @property
@@ -35,9 +39,9 @@ class Student:
         return policies.trailing(self.steps, self.denoiser.schedule)
 
     @property
-    def method(self) -> Ddim:
+    def method(self) -> Method:
         """The step that it was trained for."""
-        return Ddim()
+        return Ddim() if self.way == "progressive" else Renoised()
 
 
 def student_of(checkpoint: Checkpoint) -> Student | None:
@@ -60,4 +64,7 @@ def student_of(checkpoint: Checkpoint) -> Student | None:
     guidance = note.get("guidance", 3.0)
     if not isinstance(guidance, int | float):
         raise UserError(f"the checkpoint's distilled student has no guidance weight ({guidance!r})")
-    return Student(denoiser, steps, float(guidance))
+    way = note.get("way")
+    if way not in get_args(DistillationName):
+        raise UserError(f"the checkpoint's distilled student has no known way ({way!r})")
+    return Student(denoiser, steps, way, float(guidance))

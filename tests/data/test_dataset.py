@@ -184,3 +184,35 @@ def test_drawings_without_a_label(tmp_path: Path) -> None:
     labels = [s.label(i) for s in (data.train, data.valid, data.test) for i in range(len(s))]
     assert sorted(labels, key=str) == [None, "cat"] or sorted(labels, key=str) == ["cat", None]
     assert len(data.select(["cat"])) == 1
+
+
+def test_prepare_counts_lengths(prepared: PreparedSet) -> None:
+    for split in (prepared.train, prepared.valid, prepared.test):
+        assert split.counted is not None
+        expected = np.zeros_like(split.by_length)
+        for label, n in zip(split.labels, split.lengths, strict=True):
+            expected[label, n] += 1
+        np.testing.assert_array_equal(split.by_length, expected)
+        dogs = split.select(["dog"])
+        np.testing.assert_array_equal(dogs.by_length[0], expected[1])
+        assert not dogs.by_length[-1].any()
+        short = dogs.where(dogs.lengths < 9)
+        np.testing.assert_array_equal(short.by_length[0], expected[1, : short.by_length.shape[1]])
+        assert short.by_length.sum() == len(short)
+
+
+@pytest.mark.parametrize("wrong", [[1, 2], [[-1, 2]], ["x"], {}, [10**30], [0.5]])
+def test_wrong_lengths_are_damage(prepared: PreparedSet, wrong: object) -> None:
+    path = prepared.path / "prepared.json"
+    info = json.loads(path.read_text())
+    info["lengths"]["train"]["cat"] = wrong
+    path.write_text(json.dumps(info))
+    with pytest.raises(UserError, match="damaged"):
+        PreparedSet.open(prepared.path)
+
+
+def test_a_spread_touches_all_parts(prepared: PreparedSet) -> None:
+    assert prepared.train.spread(18).tolist() == list(range(18))
+    assert prepared.train.spread(17).tolist() == list(range(16))
+    prepared.train.release()
+    assert prepared.train.flat.sum() == sum(int(r.sum()) for r in prepared.train.take(range(18)))

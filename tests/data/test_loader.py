@@ -32,6 +32,12 @@ class Memory:
     def take(self, indices: Sequence[int]) -> list[np.ndarray]:
         return [self._rows[i] for i in indices]
 
+    def lengths_of(self, indices: np.ndarray) -> np.ndarray:
+        return self.lengths[indices]
+
+    def release(self) -> None:
+        pass
+
 
 CODEC = Codec("offset", max_rows=30)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,7 @@ HEADER = "prepared.json"
 SPLITS = ("train", "valid", "test")
 PARTS = ("rows", "offsets", "labels")
 _PIECE = 1 << 20  # numbers or bytes looked at in one go
+_RUN = 16  # drawings beside each other in a spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,7 @@ class Split:
         starts, ends: drawing i is ``flat[starts[i]:ends[i]]``, (n,) int64.
         labels: index into ``classes``, -1 without a label, (n,) int16.
         classes: class names.
+        counted: :attr:`by_length`, where it is known.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Split:
     ends: NDArray[np.int64]
     labels: NDArray[np.int16]
     classes: tuple[str, ...]
+    counted: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -61,6 +65,24 @@ class Split:
         """Rows of every drawing, (n,)."""
         return (self.ends - self.starts).astype(np.int32)
 
+    def lengths_of(self, indices: ArrayLike) -> NDArray[np.int32]:
+        """Rows of some drawings; of the others nothing is read."""
+        chosen = np.asarray(indices, dtype=np.int64)
+        return (self.ends[chosen] - self.starts[chosen]).astype(np.int32)
+
+    @cached_property
+    def by_length(self) -> NDArray[np.int64]:
+        """Drawings of each class with each number of rows, (classes + 1, longest + 1).
+
+        The last class is that of the drawings without a label.
+        """
+        if self.counted is not None:
+            return self.counted
+        longest = int(self.lengths.max()) if len(self) else 0
+        counts = np.zeros((len(self.classes) + 1, longest + 1), dtype=np.int64)
+        np.add.at(counts, (self.labels.astype(np.int64), self.lengths), 1)  # -1 is the last
+        return counts
+
     def rows(self, i: int) -> NDArray[Any]:
         """Stroke-3 rows of drawing ``i``, (n, 3), a read-only view."""
         return self.flat[self.starts[i] : self.ends[i]]
@@ -71,6 +93,18 @@ class Split:
         flat = self.flat
         bounds = zip(self.starts[chosen].tolist(), self.ends[chosen].tolist(), strict=True)
         return [flat[a:b] for a, b in bounds]
+
+    def spread(self, limit: int) -> NDArray[np.int64]:
+        """Up to ``limit`` drawings, in short runs at equal distances: few pages of a large map."""
+        if len(self) <= limit:
+            return np.arange(len(self))
+        first = np.linspace(0, len(self) - _RUN, max(1, limit // _RUN)).astype(np.int64)
+        return (first[:, None] + np.arange(_RUN)).reshape(-1)
+
+    def release(self) -> None:
+        """Let the system take back the memory of what was read; it is read again when needed."""
+        for array in (self.flat, self.starts, self.labels):
+            _release(array)
 
     def label(self, i: int) -> str | None:
         """Class name of drawing ``i``, or None."""
@@ -100,14 +134,24 @@ class Split:
         for new, old in enumerate(found):
             place[old] = new
         labels = place[self.labels]
-        kept = labels >= 0
-        return Split(
-            self.name,
-            self.flat,
-            np.asarray(self.starts)[kept],
-            np.asarray(self.ends)[kept],
-            labels[kept],
-            tuple(self.classes[old] for old in found),
+        counted = None
+        if self.counted is not None:
+            counted = self.counted[[*found, -1]]
+            counted[-1] = 0
+        return replace(
+            replace(self, labels=labels).where(labels >= 0),
+            classes=tuple(self.classes[old] for old in found),
+            counted=counted,
+        )
+
+    def where(self, wanted: NDArray[np.bool_]) -> Split:
+        """Only the drawings where ``wanted`` (n,) is True."""
+        return replace(
+            self,
+            starts=self.starts[wanted],
+            ends=self.ends[wanted],
+            labels=self.labels[wanted],
+            counted=None,
         )
 
 
@@ -160,7 +204,7 @@ class PreparedSet:
         names = tuple(dict.fromkeys(found))
         if not names:
             raise UserError(f"{self.path}: no classes were asked for")
-        if names == self.classes and all((self.split(s).labels >= 0).all() for s in SPLITS):
+        if names == self.classes and not any(self.split(s).by_length[-1].any() for s in SPLITS):
             return self
         key = json.dumps([self.fingerprint, names]).encode()
         return replace(
@@ -191,7 +235,7 @@ class PreparedSet:
         folder = Path(path)
         info = _read_header(folder)
         classes = tuple(info["classes"])
-        parts = {s: _open_split(folder, s, classes, info["drawings"][s]) for s in SPLITS}
+        parts = {s: _open_split(folder, s, classes, info) for s in SPLITS}
         return cls(folder, **parts, classes=classes, fingerprint=info["fingerprint"], info=info)
 
 
@@ -259,7 +303,36 @@ def _load(path: Path) -> NDArray[Any]:
         raise _damaged(path, f"it cannot be mapped ({error})") from None
 
 
-def _open_split(folder: Path, name: str, classes: tuple[str, ...], count: int) -> Split:
+def _release(array: NDArray[Any]) -> None:
+    """Unmap the pages of an array over a memory map; nothing else of it changes."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def _counted(
+    folder: Path, name: str, classes: tuple[str, ...], info: dict[str, Any]
+) -> NDArray[np.int64] | None:
+    """What ``prepare`` counted: ``Split.by_length``; None in sets of older versions."""
+    if "lengths" not in info:
+        return None
+    try:
+        rows = [np.array(info["lengths"][name].get(c, []), np.int64) for c in (*classes, "")]
+        counts = np.zeros((len(rows), max(map(len, rows))), np.int64)
+        for row, own in zip(counts, rows, strict=True):
+            row[: len(own)] = own
+        good = (counts >= 0).all() and counts.sum() == info["drawings"][name]
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+        good = False
+    if not good:
+        raise _damaged(folder / HEADER, f"the lengths of {name} are not those of its drawings")
+    return counts
+
+
+def _open_split(folder: Path, name: str, classes: tuple[str, ...], info: dict[str, Any]) -> Split:
+    count = info["drawings"][name]
     paths = {part: folder / f"{name}.{part}.npy" for part in PARTS}
     rows, offsets, labels = (_load(paths[part]) for part in PARTS)
     if rows.ndim != 2 or rows.shape[1] != 3 or rows.dtype not in (np.int16, np.float32):
@@ -272,7 +345,17 @@ def _open_split(folder: Path, name: str, classes: tuple[str, ...], count: int) -
         raise _damaged(paths["offsets"], f"they do not cut {len(rows)} rows into drawings")
     if count and not -1 <= labels.min() <= labels.max() < len(classes):
         raise _damaged(paths["labels"], f"a label lies outside the {len(classes)} classes")
-    return Split(name, rows, offsets[:-1], offsets[1:], labels, classes)
+    split = Split(
+        name,
+        rows,
+        offsets[:-1],
+        offsets[1:],
+        labels,
+        classes,
+        _counted(folder, name, classes, info),
+    )
+    split.release()  # the checks above have read all offsets and labels
+    return split
 
 
 def _rising(offsets: NDArray[np.int64]) -> bool:

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sketchknitter.data import order
 from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.shuffle import RowChange
@@ -22,14 +23,15 @@ class Drawings(Protocol):
     """What the loader needs of a prepared split."""
 
     @property
-    def lengths(self) -> np.ndarray: ...
-
-    @property
     def labels(self) -> np.ndarray: ...
 
     def __len__(self) -> int: ...
 
     def take(self, indices: ArrayLike) -> list[np.ndarray]: ...
+
+    def lengths_of(self, indices: ArrayLike) -> np.ndarray: ...
+
+    def release(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,9 @@ class Loader:
     """Batches of similar length, in an order that depends on the seed and the epoch alone.
 
     Each epoch is a fresh permutation; pools of ``pool`` batches are sorted by length before they
-    are cut, which removes most padding, and the batches are then shuffled.
+    are cut, which removes most padding, and the batches are then shuffled. Of more than
+    ``order.WHOLE`` drawings one pool after the other is made, so that neither time nor memory
+    depends on how many there are; batches are then shuffled within their pool.
 
     Args:
         data: drawings as stroke-3 rows.
@@ -82,17 +86,31 @@ class Loader:
     def indices(self, iteration: int) -> np.ndarray:
         """Which drawings the whole run sees at ``iteration``, (batch_size,)."""
         epoch, place = divmod(iteration, self.batches_per_epoch)
-        return self._epoch(epoch)[place]
+        if len(self.data) <= order.WHOLE:
+            return self._epoch(epoch)[place]
+        number, place = divmod(place, self.pool)
+        return self._pool(epoch, number)[place]
 
     @lru_cache(maxsize=2)  # noqa: B019 - loaders live as long as the process
     def _epoch(self, epoch: int) -> np.ndarray:
         rng = stream(self.seed, ORDER, epoch)
         count = self.batches_per_epoch
-        order = rng.permutation(len(self.data))[: count * self.batch_size]
-        lengths = np.asarray(self.data.lengths)[order]
-        pools = np.arange(len(order)) // (self.pool * self.batch_size)
-        order = order[np.lexsort((lengths, pools))].reshape(count, self.batch_size)
-        return order[rng.permutation(count)]
+        shuffled = rng.permutation(len(self.data))[: count * self.batch_size]
+        pools = np.arange(len(shuffled)) // (self.pool * self.batch_size)
+        by_length = np.lexsort((self.data.lengths_of(shuffled), pools))
+        batches = shuffled[by_length].reshape(count, self.batch_size)
+        return batches[rng.permutation(count)]
+
+    @lru_cache(maxsize=2)  # noqa: B019
+    def _pool(self, epoch: int, number: int) -> np.ndarray:
+        self.data.release()  # what the pools before have read
+        shuffle = order.Permutation.random(len(self.data), stream(self.seed, ORDER, epoch))
+        first = number * self.pool
+        last = min(first + self.pool, self.batches_per_epoch)
+        drawings = shuffle(np.arange(first * self.batch_size, last * self.batch_size))
+        by_length = np.argsort(self.data.lengths_of(drawings), kind="stable")
+        batches = drawings[by_length].reshape(last - first, self.batch_size)
+        return batches[stream(self.seed, ORDER, epoch, number).permutation(last - first)]
 
     def drawings(self, iteration: int) -> tuple[list[np.ndarray], np.ndarray]:
         """This rank's augmented stroke-3 rows at ``iteration``, and their labels (b,) int64."""
@@ -104,7 +122,7 @@ class Loader:
                 self.augment(r, stream(self.seed, AUGMENT, iteration, j))
                 for r, j in zip(rows, mine, strict=True)
             ]
-        labels = np.asarray(self.data.labels)[chosen].astype(np.int64)
+        labels = self.data.labels[chosen].astype(np.int64)
         labels[labels < 0] = self.classes
         return rows, labels
 

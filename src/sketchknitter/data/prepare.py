@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,8 @@ def _prepare(
             classes = writer.finish()
         finally:
             writer.close()
-        (folder / HEADER).write_text(
-            json.dumps(_info(folder, classes, files, recipe, tally), indent=1, ensure_ascii=False)
-            + "\n",
-            encoding="utf-8",
-        )
+        info = _info(folder, classes, files, recipe, tally)
+        (folder / HEADER).write_text(header_text(info, tally.lengths()), encoding="utf-8")
     return PreparedSet.open(target)
 
 
@@ -124,6 +121,12 @@ def _checked(recipe: Recipe) -> Recipe:
     if min(recipe.split) < 0 or not 0 < sum(recipe.split) < float("inf"):
         raise UserError(f"--split takes three shares such as 90 5 5, not {recipe.split}")
     return recipe
+
+
+def header_text(info: Mapping[str, Any], lengths: Mapping[str, Any]) -> str:
+    """``prepared.json``, to be read by people; the long table of ``lengths`` takes one line."""
+    table = json.dumps(lengths, ensure_ascii=False, separators=(",", ":"))
+    return f'{json.dumps(info, indent=1, ensure_ascii=False)[:-2]},\n "lengths": {table}\n}}\n'
 
 
 # -- writing aside -----------------------------------------------------------------------------

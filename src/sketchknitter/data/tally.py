@@ -19,8 +19,7 @@ class Tally:
         self.rejects: Counter[str] = Counter()
         self.examples: list[dict[str, str]] = []
         self.by_source: dict[int, tuple[int, int]] = {}  # kept, rejected
-        self._lengths: dict[str, NDArray[np.int64]] = {s: np.zeros(0, np.int64) for s in SPLITS}
-        self._counts: Counter[tuple[str | None, str]] = Counter()
+        self._lengths: dict[tuple[str | None, str], NDArray[np.int64]] = {}  # class and split
         self._lifts = 0
         self._moments = np.zeros((2, 2))  # sum and sum of squares of dx, dy
         self._lines: Counter[int] = Counter()
@@ -41,13 +40,13 @@ class Tally:
         for axis in range(2):
             column = xy[:, axis].astype(np.float64)
             self._moments[:, axis] += column.sum(), column @ column
-        for i, split in enumerate(SPLITS):
-            mine = chunk.splits == i
-            if mine.any():
-                self._lengths[split] = _sum(self._lengths[split], np.bincount(chunk.lengths[mine]))
-                for label, n in enumerate(np.bincount(chunk.labels[mine])):
-                    if n:
-                        self._counts[chunk.words[label], split] += int(n)
+        group = chunk.labels.astype(np.int64) * len(SPLITS) + chunk.splits
+        order = np.argsort(group, kind="stable")
+        found, first = np.unique(group[order], return_index=True)
+        for own, lengths in zip(found, np.split(chunk.lengths[order], first[1:]), strict=True):
+            label, split = divmod(int(own), len(SPLITS))
+            key = chunk.words[label], SPLITS[split]
+            self._lengths[key] = _sum(self._lengths.get(key), np.bincount(lengths))
 
     # -- what came out -------------------------------------------------------------------------
     @property
@@ -64,7 +63,7 @@ class Tally:
 
     def drawings(self, split: str) -> int:
         """Drawings kept in a split."""
-        return int(self._lengths[split].sum())
+        return int(sum(n.sum() for (_, s), n in self._lengths.items() if s == split))
 
     def report(self) -> dict[str, Any]:
         """All of it, as JSON holds it; see the keys' own methods."""
@@ -81,14 +80,22 @@ class Tally:
 
     def class_counts(self) -> dict[str, dict[str, int]]:
         """class -> split -> drawings; classes sorted, drawings without one under ``""``."""
-        names = sorted({name or "" for name, _ in self._counts})
-        return {n: {s: self._counts[n or None, s] for s in SPLITS} for n in names}
+        counts = {key: int(n.sum()) for key, n in self._lengths.items()}
+        names = sorted({name or "" for name, _ in counts})
+        return {n: {s: counts.get((n or None, s), 0) for s in SPLITS} for n in names}
+
+    def lengths(self) -> dict[str, dict[str, list[int]]]:
+        """split -> class -> drawings of 0, 1, 2, … rows; drawings without a class under ``""``."""
+        out: dict[str, dict[str, list[int]]] = {s: {} for s in SPLITS}
+        for (name, split), counts in self._lengths.items():
+            out[split][name or ""] = counts.tolist()
+        return out
 
     def statistics(self) -> dict[str, Any]:
         """Of all kept drawings: rows, lengths, pen-lift rate, spread of the offsets in px."""
         lengths = np.zeros(0, np.int64)
-        for split in SPLITS:
-            lengths = _sum(lengths, self._lengths[split])
+        for own in self._lengths.values():
+            lengths = _sum(lengths, own)
         rows = int(lengths @ np.arange(len(lengths)))
         if not rows:
             return {"rows": 0}
@@ -122,7 +129,9 @@ class Tally:
         )
 
 
-def _sum(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sum(a: NDArray[np.int64] | None, b: NDArray[np.int64]) -> NDArray[np.int64]:
+    if a is None:
+        return b
     out = np.zeros(max(len(a), len(b)), np.int64)
     out[: len(a)] = a
     out[: len(b)] += b

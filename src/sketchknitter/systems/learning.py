@@ -25,6 +25,7 @@ from sketchknitter.data.augment import Augment
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import AUGMENT, Loader
+from sketchknitter.data.order import some
 from sketchknitter.errors import UserError
 from sketchknitter.progress import Progress, silent
 from sketchknitter.seeds import stream
@@ -174,8 +175,8 @@ class Source:
 
     def plain(self, split: Split, limit: int = JUDGED, size: int = 64) -> Iterator[Encoded]:
         """Up to ``limit`` drawings of a split as they are, always the same ones."""
-        chosen = stream(0, CHOSEN).permutation(len(split))[:limit]
-        chosen = chosen[np.argsort(np.asarray(split.lengths)[chosen], kind="stable")]
+        chosen = some(stream(0, CHOSEN), len(split), limit)
+        chosen = chosen[np.argsort(split.lengths_of(chosen), kind="stable")]
         for first in range(0, len(chosen), size):
             part = chosen[first : first + size]
             labels = np.asarray(split.labels)[part].astype(np.int64)
@@ -194,9 +195,7 @@ def kept(data: PreparedSet, fits: Callable[[NDArray[Any]], bool]) -> PreparedSet
         good = np.array([fits(split.rows(i)) for i in range(len(split))], dtype=bool)
         if good.all():
             return split
-        return dataclasses.replace(
-            split, starts=split.starts[good], ends=split.ends[good], labels=split.labels[good]
-        )
+        return split.where(good)
 
     out = dataclasses.replace(data, train=of(data.train), valid=of(data.valid))
     if not len(out.train):

@@ -374,9 +374,7 @@ def longest_of(data: PreparedSet, most: int) -> tuple[PreparedSet, int]:
 
     def kept(split: Split) -> Split:
         short = np.asarray(split.lengths) <= (most or np.inf)
-        return dataclasses.replace(
-            split, starts=split.starts[short], ends=split.ends[short], labels=split.labels[short]
-        )
+        return split.where(short)
 
     out = dataclasses.replace(data, train=kept(data.train), valid=kept(data.valid))
     if len(out.train) < 2:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sketchknitter.data.batch import END, LIFT
 from sketchknitter.data.codec import Codec, lift_probability
 from sketchknitter.data.dataset import Split
+from sketchknitter.data.order import some
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.seeds import stream
@@ -52,8 +53,8 @@ def calibrate_pens(
         limit: how many at most.
     """
     denoiser.eval()
-    chosen = stream(0, PENS).permutation(len(split))[:limit]
-    labels = np.asarray(split.labels)[chosen].astype(np.int64)
+    chosen = some(stream(0, PENS), len(split), limit)
+    labels = split.labels[chosen].astype(np.int64)
     labels[labels < 0] = len(split.classes)
     top = max(1, round(CLEAN * denoiser.schedule.steps))
     found, true = [], []

@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,12 +62,9 @@ def within(data: PreparedSet, rows: int) -> tuple[PreparedSet, int]:
     """The drawings of at most ``rows`` stroke-3 rows (the paper's filter); how many fell out."""
 
     def kept(split: Split) -> Split:
-        short = np.asarray(split.lengths) <= rows
-        if short.all():
+        if not split.by_length[:, rows + 1 :].any():
             return split
-        return dataclasses.replace(
-            split, starts=split.starts[short], ends=split.ends[short], labels=split.labels[short]
-        )
+        return split.where(split.lengths <= rows)
 
     out = dataclasses.replace(
         data, train=kept(data.train), valid=kept(data.valid), test=kept(data.test)

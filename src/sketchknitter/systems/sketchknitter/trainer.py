@@ -17,6 +17,7 @@ from sketchknitter.data.codec import Codec
 from sketchknitter.data.conditions import ConditionLoader, Mixture
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
+from sketchknitter.data.order import some
 from sketchknitter.data.shuffle import RowChange
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.importance import level_sampler
@@ -30,16 +31,19 @@ from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, 
 from sketchknitter.training.trainer import Trainer, place
 
 VALID, SCALE = 14, 16  # what a random stream is for
+SCALED = 1 << 14  # training drawings that the codec's scale is taken of
 
 
-def length_counts(split: Split, codec: Codec, classes: int) -> Tensor:
-    """How many drawings have each number of model points, (classes + 1, max_points + 1) int32."""
-    counts = np.zeros((classes + 1, codec.max_points + 1), dtype=np.int32)
-    lengths = np.minimum(np.asarray(split.lengths), codec.max_rows) + codec.extra
-    labels = np.asarray(split.labels)
-    known = labels >= 0
-    np.add.at(counts, (labels[known].astype(int), lengths[known]), 1)
-    np.add.at(counts[classes], lengths, 1)
+def length_counts(split: Split, codec: Codec) -> Tensor:
+    """How many drawings have each number of model points, (classes + 1, max_points + 1) int32.
+
+    The last class counts all of them.
+    """
+    found = split.by_length
+    counts = np.zeros((len(found), codec.max_points + 1), dtype=np.int32)
+    points = np.minimum(np.arange(found.shape[1]), codec.max_rows) + codec.extra
+    np.add.at(counts.T, points, found.T)
+    counts[-1] = counts.sum(axis=0)
     return torch.from_numpy(counts)
 
 
@@ -72,7 +76,7 @@ class DenoiserTrainer(Trainer[Denoising]):
         change = Augment.of(augment) if isinstance(augment, AugmentConfig) else augment
         codec = model.codec
         if weights is None:
-            rows = data.train.take(np.arange(len(data.train)))
+            rows = data.train.take(data.train.spread(SCALED))
             if change is augment:  # what it makes of drawings may be of another size
                 rows = [change(r, stream(optim.seed, SCALE, i)) for i, r in enumerate(rows)]
             codec = codec.fitted(rows)
@@ -82,24 +86,14 @@ class DenoiserTrainer(Trainer[Denoising]):
                 f"the checkpoint draws {len(model.classes)} classes and the data have "
                 f"{len(data.classes)} others; prepare data with the same classes to go on"
             )
+        self.optim = optim
         self.data, self.model, self.fingerprint = data, model, data.fingerprint
-        rank, world = place()
-        loader = Loader(
-            data.train,
-            codec,
-            optim.batch_size,
-            len(model.classes),
-            seed=optim.seed,
-            augment=change,
-            points=self.points,
-            rank=rank,
-            world=world,
-        )
+        self._change = change
         torch.manual_seed(optim.seed)
         denoiser = self.build(model)
         if weights is not None:
             denoiser.load_state_dict(weights, strict=True)
-        objective, source = self.task(denoiser, loader, optim)
+        objective, source = self.task(denoiser, self._loader(optim), optim)
         super().__init__(
             objective,
             source,
@@ -123,6 +117,20 @@ class DenoiserTrainer(Trainer[Denoising]):
             objective, source = ConditionalDenoising, ConditionLoader(loader, Mixture())
         return objective(denoiser, len(self.model.classes), levels, optim.label_dropout), source
 
+    def _loader(self, optim: OptimConfig) -> Loader:
+        rank, world = place()
+        return Loader(
+            self.data.train,
+            self.model.codec,
+            optim.batch_size,
+            len(self.model.classes),
+            seed=optim.seed,
+            augment=self._change,
+            points=self.points,
+            rank=rank,
+            world=world,
+        )
+
     @property
     def denoiser(self) -> Denoiser:
         return self.objective.network
@@ -141,9 +149,9 @@ class DenoiserTrainer(Trainer[Denoising]):
         """
         if not len(split):
             return math.nan
-        chosen = stream(0, VALID).permutation(len(split))[:limit]
-        chosen = chosen[np.argsort(np.asarray(split.lengths)[chosen], kind="stable")]
-        labels = np.asarray(split.labels)[chosen].astype(np.int64)
+        chosen = some(stream(0, VALID), len(split), limit)
+        chosen = chosen[np.argsort(split.lengths_of(chosen), kind="stable")]
+        labels = split.labels[chosen].astype(np.int64)
         labels[labels < 0] = len(self.model.classes)
         steps = self.model.diffusion.diffusion_steps
         levels = ((np.arange(len(chosen)) * 0.61803398875) % 1 * steps).astype(np.int64)
@@ -181,14 +189,21 @@ class DenoiserTrainer(Trainer[Denoising]):
         return Checkpoint(
             config=self.model,
             weights=self.weights(ema),
-            lengths=length_counts(self.data.train, self.model.codec, len(self.model.classes)),
+            lengths=length_counts(self.data.train, self.model.codec),
             record=made | (record or {}),
         )
 
     def accept(self, header: Mapping[str, Any], path: str | Path) -> None:
-        if ModelConfig.from_dict(header["config"]) != self.model:
-            raise UserError(f"{path}: was trained with another model configuration or other data")
         if header["data"] != self.fingerprint:
             raise UserError(
                 f"{path}: was trained on other data (fingerprint {header['data'][:12]})"
             )
+        theirs = ModelConfig.from_dict(header["config"])
+        # its scale may have been taken of more or of other drawings than ours
+        codec = dataclasses.replace(self.model.codec, scale=theirs.codec.scale)
+        if theirs != dataclasses.replace(self.model, codec=codec):
+            raise UserError(f"{path}: was trained with another model configuration")
+        if theirs != self.model:
+            optim, self.model = self.optim, theirs
+            self.identity["config"] = theirs.to_dict()
+            self.source = self.task(self.denoiser, self._loader(optim), optim)[1]

@@ -8,11 +8,20 @@ The drawings come from the test split, drawn by lot with a fixed seed; nothing i
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from sketchknitter import Sketch, SketchKnitter, raster
+from sketchknitter.data.conditions import (
+    Example,
+    misplaced,
+    plain_example,
+    stroke_of,
+    warped,
+    wobbly,
+)
 from sketchknitter.data.prepare import open_data
 from sketchknitter.experiments.damage import cut, deformed, masked
 from sketchknitter.io import write
@@ -21,12 +30,23 @@ PICTURES = Path(__file__).parent / "pictures"
 SEED = 0
 
 
-def page(name: str, rows: list[list[Sketch]], cell: int = 110) -> None:
+def page(name: str, rows: list[list[Sketch]], cell: int = 110, columns: int = 0) -> None:
     """Rows of drawings on one picture."""
     flat = [sketch.with_label(None) for row in rows for sketch in row]
-    picture = raster.grid(flat, columns=len(rows[0]), cell=cell)
+    picture = raster.grid(flat, columns=columns or len(rows[0]), cell=cell)
     picture.save(PICTURES / f"gallery-{name}.png", optimize=True)
     print(f"gallery-{name}.png", flush=True)
+
+
+def clumsy(model: SketchKnitter, sketch: Sketch, rng: np.random.Generator) -> Sketch:
+    """The drawing as a less steady hand might have drawn it: wobbly, warped or with strokes out of
+    place, one of the three by lot."""
+    codec = model.config.codec
+    kinds: tuple[Callable[[Example, np.random.Generator, int], Example], ...]
+    kinds = (wobbly, warped, misplaced)
+    e = kinds[rng.integers(3)](plain_example(sketch.to_stroke3(), codec), rng, codec.max_points)
+    stroke = stroke_of(e.pens)
+    return Sketch([e.shown[stroke == i] for i in range(int(stroke[-1]) + 1)])
 
 
 def main() -> None:
@@ -48,6 +68,12 @@ def main() -> None:
             for whole, half in halves
         ],
     )
+    many = [(whole, cut(whole, 0.5)) for whole in some(40)]
+    pairs = [[half, model.complete(half, 1, seed=SEED)[0]] for _, half in many]
+    page("forty-completions", pairs, columns=10)
+    rough = [clumsy(model, whole, rng) for whole in some(40)]
+    pairs = [[bad, model.heal(bad, seed=SEED)] for bad in rough]
+    page("forty-healings", pairs, columns=10)
     torn = [(whole, masked(whole, 0.3, rng)) for whole in some(4)]
     page(
         "repair",

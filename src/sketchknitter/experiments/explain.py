@@ -35,6 +35,7 @@ from sketchknitter.systems.sketchknitter.hub import locate
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.recognizability import (
     guide_labels,
+    judged,
     recognize,
     trajectory,
     walk_levels,
@@ -157,7 +158,10 @@ def walk(
     numbers = np.arange(first, min(question.n, first + CHUNK))
     rows: dict[str, list[Floats]] = {}
     pictures: Pictures = {}
-    for j, frame in enumerate(trajectory(model, numbers, levels, question.seed, EXPLAIN, only)):
+    steps = trajectory(
+        model, numbers, levels, question.seed, EXPLAIN, only, classes=judged(model, guide)
+    )
+    for j, frame in enumerate(steps):
         report("levels", j, len(levels))
         t, out, task = frame.t, frame.denoised, frame.task
         mask, true = task.mask, own[task.label]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,6 +86,12 @@ def guide_labels(model: DrawingModel, guide: Recognizer) -> Tensor:
     known = {name: i for i, name in enumerate(guide.classes)}
     none = len(guide.classes)
     return torch.tensor([known.get(name, none) for name in model.classes] + [none])
+
+
+def judged(model: DrawingModel, guide: Recognizer) -> list[int]:
+    """The model's classes that the guide knows: of others it has no opinion to learn from."""
+    labels = guide_labels(model, guide)[:-1]
+    return torch.nonzero(labels < len(guide.classes))[:, 0].tolist()
 
 
 def recognize(guide: Recognizer, codec: Codec, xy: Tensor, pen: Tensor, lengths: Tensor) -> Tensor:
@@ -167,7 +173,8 @@ def gather(
         rng = stream(seed, REVERSE, k)
         number = np.arange(64 * k, min(config.trajectories, 64 * (k + 1)))
         levels = walk_levels(config.levels, model.denoiser.schedule.steps, float(rng.random()))
-        for j, f in enumerate(trajectory(model, number, levels, seed, REVERSE)):
+        walk = trajectory(model, number, levels, seed, REVERSE, classes=judged(model, guide))
+        for j, f in enumerate(walk):
             report("walking trajectories", (k + j / len(levels)) / total)
             into.add(f.x_t, f.denoised, f.t, f.task, torch.from_numpy(number), True)
     return into.examples()
@@ -187,17 +194,20 @@ def trajectory(
     seed: int,
     purpose: int,
     label: int | None = None,
+    classes: Sequence[int] | None = None,
 ) -> Iterator[sampling.Frame]:
     """Moments of the reverse process with the default sampler and guidance.
 
     Args:
         numbers: of the sketches; classes take turns unless ``label`` is given.
+        classes: those that take turns; None is all of the model's.
         levels: visited.
         purpose: of the random streams.
     """
     settings = Settings().filled()
-    k = max(1, len(model.classes))  # without classes the only label is "no label"
-    labels = np.array([n % k if label is None else label for n in numbers])
+    # without classes the only label is "no label"
+    turns = classes or range(max(1, len(model.classes)))
+    labels = np.array([turns[n % len(turns)] if label is None else label for n in numbers])
     streams = [stream(seed, purpose, 7, int(n)) for n in numbers]
     lengths = [model.draw_length(int(c), s) for c, s in zip(labels, streams, strict=True)]
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
@@ -341,16 +351,22 @@ def by_line(examples: Examples, truth: Floats, total: int, degree: int) -> Float
 
 # -- calibration and the whole stage --------------------------------------------------------------
 def calibrate(
-    model: DrawingModel, scorer: Scorer, config: StageConfig, seed: int, report: Report
+    model: DrawingModel,
+    scorer: Scorer,
+    classes: Sequence[int],
+    config: StageConfig,
+    seed: int,
+    report: Report,
 ) -> Calibration:
-    """r(t) and n(t) along fresh trajectories of 64 levels, means over sketches."""
+    """r(t) and n(t) along fresh trajectories of 64 levels, means over sketches of ``classes``."""
     n = -(-config.trajectories // 2)
     total = model.denoiser.schedule.steps
     levels = sorted(set(walk_levels(64, total, 0.5)))
     r: dict[int, list[float]] = {t: [] for t in levels}
     noise: dict[int, list[float]] = {t: [] for t in levels}
     for a in range(0, n, 48):
-        walk = trajectory(model, np.arange(a, min(a + 48, n)), levels, seed, CALIBRATE)
+        number = np.arange(a, min(a + 48, n))
+        walk = trajectory(model, number, levels, seed, CALIBRATE, classes=classes)
         for j, f in enumerate(walk):
             report("calibrating", (a + 48 * j / len(levels)) / n)
             with torch.no_grad():
@@ -425,7 +441,7 @@ def run_stage(
         )
     network = networks[chosen]
     scorer = Scorer(network, chosen, model.config.codec.rho, guide_labels(model, guide))
-    calibration = calibrate(model, scorer, config, seed, report)
+    calibration = calibrate(model, scorer, judged(model, guide), config, seed, report)
     store(checkpoint, network, chosen, guide.classes, calibration, config, fits)
     checkpoint.save(model_path)
     return "\n\n".join([*text, f"kept: {chosen}"])

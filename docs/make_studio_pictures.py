@@ -69,12 +69,9 @@ class Person:
 
     def draw(self, points: Points) -> None:
         box = self.page.locator("#paper").bounding_box()
-        side = min(box["width"], box["height"]) / 1000
-        at = [
-            (box["x"] + box["width"] / 2 + side * (x - 500),
-             box["y"] + box["height"] / 2 + side * (y - 500))
-            for x, y in points
-        ]  # fmt: skip
+        view = self.page.evaluate("() => document.getElementById('paper').view")
+        left, top, scale = box["x"] + view["x"], box["y"] + view["y"], view["scale"]
+        at = [(left + scale * x, top + scale * y) for x, y in points]
         self.page.mouse.move(*at[0])
         self.page.mouse.down()
         for point in at[1:]:
@@ -101,7 +98,7 @@ def finish(browser: Any, address: str) -> None:
 
 def heal(browser: Any, address: str) -> None:
     one = Person(browser, f"{address}#seed=3", viewport={"width": 1280, "height": 800})
-    one.page.locator("#live").uncheck(force=True)
+    one.page.locator("input[value=wait]").check(force=True)
     for stroke in [
         *CAT,
         oval(590, 505, 20, 17),
@@ -124,7 +121,7 @@ def vary(browser: Any, address: str) -> None:
         viewport={"width": 1280, "height": 800},
         color_scheme="dark",
     )
-    one.page.locator("#live").uncheck(force=True)
+    one.page.locator("input[value=wait]").check(force=True)
     for stroke in [*CAT, oval(590, 505, 20, 17), line((450, 620), (500, 645), (550, 615))]:
         one.draw(stroke)
     one.page.click("#tab-vary")

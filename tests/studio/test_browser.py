@@ -94,10 +94,10 @@ class Page:
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         box = self.page.locator("#paper").bounding_box()
-        side = min(box["width"], box["height"]) / 1000
+        view = self.page.evaluate("() => document.getElementById('paper').view")
         return (
-            box["x"] + box["width"] / 2 + side * (x - 500),
-            box["y"] + box["height"] / 2 + side * (y - 500),
+            box["x"] + view["x"] + view["scale"] * x,
+            box["y"] + view["y"] + view["scale"] * y,
         )
 
     def draw(self, *points: tuple[float, float]) -> None:
@@ -131,6 +131,12 @@ class Page:
         self.page.wait_for_timeout(160)
         kept = self.page.evaluate("() => JSON.parse(localStorage['sketchknitter.studio.1'])")
         return kept["drawing"]["now"]
+
+    def strokes_come_to(self, count: int) -> None:
+        for _ in range(100):
+            if len(self.strokes) == count:
+                return
+        raise AssertionError(f"{len(self.strokes)} strokes, not {count}")
 
     def click(self, name: str) -> None:
         self.page.locator(name).click()
@@ -176,6 +182,9 @@ def test_draw_take_an_ending_undo_and_save(page: Page, tmp_path: Path) -> None:
     assert len(page.strokes) == 1
     page.page.keyboard.press("Control+Shift+z")
     assert page.strokes == taken
+    sheet = page.download("plotter", tmp_path / "sheet.svg").read_text()
+    assert 'width="210mm"' in sheet
+    assert 'height="297mm"' in sheet
     back = Sketch.open(page.download("svg", tmp_path / "d.svg"))
     assert len(back) == len(taken)
     for stroke, kept in zip(back.strokes, taken, strict=True):
@@ -210,6 +219,55 @@ def test_drawings_outlive_a_reload(page: Page, studio: Studio) -> None:
     assert page.strokes == before
     page.click("#undo")
     assert page.strokes == before[:1]
+
+
+def test_a_second_window_does_not_write_over_the_first(page: Page, studio: Studio) -> None:
+    page.draw((300, 300), (700, 700))
+    before = page.strokes
+    other = Page(page.page.context.new_page())
+    other.open(studio.address)
+    page.draw((300, 700), (700, 300))
+    assert len(page.strokes) == 2
+    other.page.goto("about:blank")  # nothing was drawn there: nothing is kept from there
+    other.page.close()
+    page.open(studio.address)
+    assert len(page.strokes) == 2
+    assert page.strokes[:1] == before
+    assert other.faults == []
+
+
+def test_corners_stay_corners_and_tremor_goes(page: Page) -> None:
+    side = [300 + 10 * i for i in range(41)]
+    box = [
+        *((x, 300 + i % 2) for i, x in enumerate(side)),
+        *((700 + i % 2, y) for i, y in enumerate(side)),
+    ]
+    page.draw(*box)
+    (stroke,) = page.strokes
+    points = np.array(stroke["p"])
+    assert np.hypot(*(points - [700, 300]).T).min() < 4
+    assert np.minimum(abs(points[:, 1] - 300), abs(points[:, 0] - 700)).max() < 2
+    assert len(points) < 10  # two straight lines, of 82 places with a tremor
+
+
+def test_events_between_two_frames_are_drawn(page: Page) -> None:
+    page.page.mouse.move(*page.place(200, 500))
+    page.page.mouse.down()
+    places = [page.place(x, y) for x, y in ((300, 300), (400, 600), (500, 300), (600, 600))]
+    page.page.evaluate(
+        """places => {
+          const mouse = { pointerId: 1, pointerType: "mouse", isPrimary: true, buttons: 1 };
+          const event = ([clientX, clientY], more = {}) =>
+            new PointerEvent("pointermove", { ...mouse, clientX, clientY, ...more });
+          const coalescedEvents = places.map((p) => event(p));
+          document.getElementById("paper").dispatchEvent(event(places.at(-1), { coalescedEvents }));
+        }""",
+        places,
+    )
+    page.page.mouse.up()
+    (stroke,) = page.strokes
+    for corner in ((300, 300), (400, 600), (500, 300)):
+        assert np.hypot(*(np.array(stroke["p"]) - corner).T).min() < 4
 
 
 def test_erase_rub_move_lock_clear(page: Page) -> None:
@@ -343,17 +401,31 @@ def test_dropped_files_are_opened(page: Page, tmp_path: Path) -> None:
     bad.write_text("<svg")
     page.page.locator("#file").set_input_files(bad)
     page.page.locator("#toast", has_text="bad.svg").wait_for()
+    page.page.evaluate(  # the same file dropped on the page
+        """text => {
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(new File([text], "one.ndjson"));
+          dispatchEvent(new DragEvent("drop", { dataTransfer, cancelable: true }));
+        }""",
+        path.read_text().splitlines()[0],
+    )
+    page.page.wait_for_function("document.getElementById('redo').disabled")
+    page.strokes_come_to(1)
 
 
 def test_the_model_takes_its_turn(page: Page) -> None:
-    page.page.locator("#turns").check(force=True)
+    page.page.locator("input[value=turns]").check(force=True)
+    assert page.page.locator("#most").is_disabled()  # a stroke each
     page.ring()
-    page.page.locator("#undo:enabled").wait_for()
-    for _ in range(60):
-        if len(page.strokes) == 2:
-            break
-        page.page.wait_for_timeout(100)
-    assert [s["by"] for s in page.strokes] == ["me", "model"]
+    page.strokes_come_to(2)
+    page.draw((300, 300), (700, 700))
+    page.strokes_come_to(4)
+    assert [s["by"] for s in page.strokes] == ["me", "model", "me", "model"]
+    page.click("#undo")
+    page.page.wait_for_timeout(400)
+    assert len(page.strokes) == 3  # what is undone stays undone, until one draws or asks
+    page.click("#finish-now")
+    page.strokes_come_to(4)
 
 
 def test_the_page_recovers_when_the_server_is_killed_in_the_middle(

@@ -6,6 +6,8 @@ import { SIDE } from "./paper.js";
 
 export const COLORS = ["--ghost-0", "--ghost-1", "--ghost-2", "--ghost-3", "--ghost-4", "--ghost-5"];
 
+const BEHIND = { sample: 0, interpolate: 0 }; // how strongly the paper's drawing shows behind others
+
 /** One drawing of an answer. */
 class Answer {
   drawn = false;
@@ -54,7 +56,7 @@ export class Answers extends EventTarget {
     this.list = [];
     this.at = 0;
     this.paper.compare = null;
-    this.paper.faded = false;
+    this.paper.behind = 1;
     this.paper.offer(null);
     this.#say("change");
   }
@@ -145,7 +147,7 @@ export class Answers extends EventTarget {
     const one = this.current;
     if (!one) return;
     if (this.verb === "heal") {
-      this.paper.faded = false;
+      this.paper.behind = 1;
       this.paper.ghost = null;
       this.paper.compare = { strokes: one.strokes, share: this.share };
       this.paper.draw();
@@ -153,7 +155,7 @@ export class Answers extends EventTarget {
     }
     const whole = this.verb !== "complete" || this.redrawn;
     this.paper.compare = null;
-    this.paper.faded = whole;
+    this.paper.behind = BEHIND[this.verb] ?? (whole ? 0.16 : 1);
     const color = this.verb === "complete" ? COLORS[this.at % COLORS.length] : "--accent";
     const strokes = this.offered();
     this.paper.offer({ strokes, color, still, own: whole });

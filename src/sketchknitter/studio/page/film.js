@@ -35,7 +35,7 @@ export class Film {
     $("bar").hidden = true;
     $("film-bar").hidden = false;
     this.answers.paper.compare = null;
-    this.answers.paper.faded = true;
+    this.answers.paper.behind = 0;
     this.#play();
     $("film-play").focus();
   }

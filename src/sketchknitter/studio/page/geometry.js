@@ -58,6 +58,46 @@ export function simplified(points, far) {
   return points.filter((_, i) => keep[i]);
 }
 
+const CORNER = Math.cos((62 * Math.PI) / 180); // a sharper turn is meant as a corner
+
+/** Where a hand's line turns sharply within `reach` px: indices, ascending, without the ends. */
+export function corners(points, reach = 10) {
+  const along = [0];
+  for (let i = 1; i < points.length; i++) along.push(along[i - 1] + distance(points[i - 1], points[i]));
+  const sharp = points.map((p, i) => {
+    let a = i, b = i;
+    while (a > 0 && along[i] - along[a] < reach) a--;
+    while (b < points.length - 1 && along[b] - along[i] < reach) b++;
+    const u = [p[0] - points[a][0], p[1] - points[a][1]], v = [points[b][0] - p[0], points[b][1] - p[1]];
+    const size = Math.hypot(...u) * Math.hypot(...v);
+    return size > 0 ? (u[0] * v[0] + u[1] * v[1]) / size : 1; // cosine of the turn
+  });
+  const out = [];
+  for (let i = 1; i + 1 < points.length; i++) {
+    if (sharp[i] > CORNER) continue;
+    const last = out.at(-1);
+    if (last !== undefined && along[i] - along[last] < reach) {
+      if (sharp[i] < sharp[last]) out[out.length - 1] = i; // one corner, at its sharpest
+    } else {
+      out.push(i);
+    }
+  }
+  return out;
+}
+
+/** A hand's line as it was meant: smooth between its corners, which stay where they are. */
+export function neat(points) {
+  if (points.length < 3) return points;
+  const ends = [...corners(points), points.length - 1];
+  let from = 0;
+  const pieces = ends.map((to) => {
+    const piece = points.slice(from, to + 1);
+    from = to;
+    return curved(simplified(steadied(piece), 0.5), 8);
+  });
+  return pieces.flatMap((piece, i) => (i ? piece.slice(1) : piece));
+}
+
 /** A hand's line without its tremor: ends stay, the rest is averaged with its neighbors. */
 export function steadied(points, passes = 2) {
   let out = points;
@@ -71,8 +111,6 @@ export function steadied(points, passes = 2) {
   }
   return out;
 }
-
-const CORNER = Math.cos((62 * Math.PI) / 180); // a sharper turn is meant as a corner
 
 /** A curve through the points of a polyline (centripetal Catmull-Rom); corners stay corners. */
 export function curved(points, step = 6) {

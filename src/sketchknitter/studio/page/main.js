@@ -36,7 +36,7 @@ pen.addEventListener("pen", () => {
 drawing.addEventListener("change", ({ detail }) => {
   film.close();
   shown();
-  if (detail === "open" || detail === "replace") paper.fit();
+  if (["open", "replace", "take"].includes(detail)) paper.fit();
   if (detail === "clear") answers.classes = [];
   panels.changed(detail);
 });

@@ -66,8 +66,8 @@ export class Panels {
     if (verb !== "sample" && !this.#drawn()) return;
     const label = (id) => $(id).value || null;
     if (verb === "complete") {
-      const n = this.store.choices.turns ? 1 : ENDINGS;
-      const tidy = Number($("tidy").value);
+      const n = this.#turns ? 1 : ENDINGS;
+      const tidy = this.#turns ? 0 : Number($("tidy").value);
       const message = { ...base, strokes: this.#strokes(), n, label: label("class"), tidy, keep: this.drawing.locked };
       return this.answers.ask(verb, message);
     }
@@ -92,24 +92,34 @@ export class Panels {
   changed(why) {
     if (why === "restore") return;
     this.answers.clear();
-    const { live, turns } = this.store.choices;
-    const mine = ["stroke", "undo", "redo", "move", "erase", "rub", "open", "restore", "edit", "part"];
+    const mine = ["stroke", "undo", "redo", "move", "erase", "rub", "open", "edit", "part"];
     if (this.tab === "finish" && !this.drawing.empty && mine.includes(why)) {
-      if (turns && why === "stroke") this.#turn();
-      else if (live && !turns) why === "stroke" || why === "part" ? this.#soon() : this.#later();
+      if (this.#turns && why === "stroke") this.#turn();
+      else if (this.#live) why === "stroke" || why === "part" ? this.#soon() : this.#later();
     }
+  }
+  get #live() {
+    return this.store.choices.lifted === "endings";
+  }
+  get #turns() {
+    return this.store.choices.lifted === "turns";
   }
   #soon = () => {
     if (this.drawing.points.some((s) => s.length > 1)) this.ask();
   };
   #later = quiet(250, () => {
-    if (this.tab === "finish" && this.store.choices.live) this.#soon();
+    if (this.tab === "finish" && this.#live) this.#soon();
   });
 
-  /** The model draws the next stroke. */
+  /** The model draws the next stroke: the first of an ending, seen to be drawn. */
   async #turn() {
-    const end = await this.ask();
-    if (end === "done" && this.store.choices.turns) this.answers.take(this.answers.offered().slice(0, 1));
+    if (!this.drawing.points.some((s) => s.length > 1)) return;
+    const { answers } = this;
+    if ((await this.ask()) !== "done") return;
+    const one = answers.current;
+    if (!answers.offered().length) return toast("The model has nothing to add: your turn.");
+    await new Promise((drawn) => setTimeout(drawn, answers.paper.left));
+    if (this.#turns && answers.current === one) answers.take();
   }
 
   again() {
@@ -141,35 +151,30 @@ export class Panels {
       $(`tab-${each}`).tabIndex = each === this.tab ? 0 : -1;
     }
     this.answers.clear();
-    if (this.tab === "finish" && this.store.choices.live && !this.drawing.empty) this.#later();
+    if (this.tab === "finish" && this.#live && !this.drawing.empty) this.#later();
     if (this.tab === "blend") this.#shelf();
   }
 
   // -- finish ------------------------------------------------------------------------------------
   #finish() {
-    const { choices } = this.store;
-    $("live").checked = choices.live;
-    $("finish-now").hidden = choices.live;
-    $("turns").checked = choices.turns;
-    $("live").onchange = () => {
-      this.store.choose("live", $("live").checked);
-      $("finish-now").hidden = $("live").checked;
-      if ($("live").checked) this.#soon();
-      else this.answers.clear();
-    };
-    $("turns").onchange = () => this.store.choose("turns", $("turns").checked);
-    $("finish-now").onclick = () => this.ask();
+    const ways = [...document.querySelectorAll("input[name=lifted]")];
+    for (const way of ways) {
+      way.checked = way.value === this.store.choices.lifted;
+      way.onchange = () => {
+        this.store.choose("lifted", way.value);
+        this.#limit();
+        this.answers.clear();
+        if (this.#live) this.#soon();
+      };
+    }
+    $("finish-now").onclick = () => (this.#turns ? this.#turn() : this.ask());
     $("class").onchange = () => {
       this.note();
       this.#guesses();
       if (!this.drawing.empty) this.ask();
     };
-    $("most").oninput = () => {
-      const all = $("most").value === $("most").max;
-      const count = Number($("most").value);
-      $("most-out").value = all ? "everything" : `${count} stroke${count > 1 ? "s" : ""}`;
-      this.answers.limit(all ? Infinity : count);
-    };
+    $("most").oninput = () => this.#limit();
+    this.#limit();
     $("tidy").oninput = () => {
       const share = Number($("tidy").value);
       $("tidy-out").value = share ? percent(share) : "not at all";
@@ -178,11 +183,21 @@ export class Panels {
   }
   #tidied = quiet(200, () => this.ask());
 
+  /** How many strokes of an ending are offered: as the slider says, and one where turns are taken. */
+  #limit() {
+    const all = $("most").value === $("most").max && !this.#turns;
+    const count = this.#turns ? 1 : Number($("most").value);
+    $("most").disabled = $("tidy").disabled = this.#turns;
+    $("most-out").value = all ? "everything" : `${count} stroke${count > 1 ? "s" : ""}`;
+    $("finish-now").textContent = this.#turns ? "Draw the next stroke" : "Finish it";
+    this.answers.limit(all ? Infinity : count);
+  }
+
   #guesses() {
     const { classes, sure } = this.answers;
-    $("guess-field").hidden = !classes.length;
     const chosen = $("class").value;
     $("guesses").replaceChildren(
+      ...(classes.length ? [] : [1, 2, 3].map(() => el("div", { className: "guess none" }))),
       ...classes.map(({ label, p }) => {
         const bar = el("span", { className: "level" });
         bar.style.width = `${100 * p}%`;
@@ -323,6 +338,7 @@ export class Panels {
     }
     $("compare").disabled = verb !== "heal" || !answers.current?.drawn;
     $("between").disabled = verb !== "interpolate";
+    $("between-out").value = "";
     if (verb === "interpolate") {
       $("between").max = Math.max(1, list.length - 1);
       $("between").value = at;
@@ -382,6 +398,8 @@ export class Panels {
     const { verb, list, busy } = this.answers;
     if (!verb || busy) return;
     const count = list.filter((one) => one.drawn).length;
-    if (count) $("paper").dispatchEvent(new CustomEvent("told", { detail: `${count} ${NOUNS[verb]}${count > 1 ? "s" : ""}` }));
+    if (!count) return;
+    const detail = verb === "heal" ? "healed" : `${count} ${NOUNS[verb]}${count > 1 ? "s" : ""}`;
+    $("paper").dispatchEvent(new CustomEvent("told", { detail }));
   }
 }

@@ -62,7 +62,7 @@ export class Paper {
   live = null; // points of the stroke under the pen
   cursor = null; // [x, y] of the keyboard's pen
   handles = false; // whether the selected stroke shows its box
-  faded = false; // whether the drawing steps back behind what is offered
+  behind = 1; // how strongly the drawing shows behind what is offered
   #asked = false;
 
   constructor(canvas, drawing) {
@@ -84,12 +84,16 @@ export class Paper {
     const box = bounds(this.drawing.points) ?? { x: 0, y: 0, w: 0, h: 0 };
     const x0 = Math.min(0, box.x), y0 = Math.min(0, box.y);
     const x1 = Math.max(SIDE, box.x + box.w), y1 = Math.max(SIDE, box.y + box.h);
-    const usual = Math.min(w / SIDE, h / SIDE);
-    const at = (w / 2 - (usual * SIDE) / 2) / usual, up = (h / 2 - (usual * SIDE) / 2) / usual;
+    // on a small paper, what lies over its upper and lower edge takes too much of it
+    const top = w < 640 ? Math.min(56, 0.2 * h) : 0, low = w < 640 || h < 420 ? Math.min(58, 0.2 * h) : 0;
+    const high = h - top - low;
+    const usual = Math.min(w, high) / SIDE;
+    const at = (w / usual - SIDE) / 2, up = (high / usual - SIDE) / 2;
     const inside = x0 >= -at && x1 <= SIDE + at && y0 >= -up && y1 <= SIDE + up;
-    const scale = inside ? usual : 0.95 * Math.min(w / (x1 - x0), h / (y1 - y0));
+    const scale = inside ? usual : 0.95 * Math.min(w / (x1 - x0), high / (y1 - y0));
     const [cx, cy] = inside ? [SIDE / 2, SIDE / 2] : [(x0 + x1) / 2, (y0 + y1) / 2];
-    this.view = { scale, x: w / 2 - scale * cx, y: h / 2 - scale * cy };
+    this.view = { scale, x: w / 2 - scale * cx, y: top + high / 2 - scale * cy };
+    this.canvas.view = this.view; // for tests, and whoever looks from the console
     this.draw();
   }
 
@@ -129,7 +133,7 @@ export class Paper {
     pen.setTransform(ratio * view.scale, 0, 0, ratio * view.scale, ratio * view.x, ratio * view.y);
     pen.lineCap = pen.lineJoin = "round";
     pen.lineWidth = WIDTH;
-    const back = this.compare ? 1 - this.compare.share : this.faded && this.ghost ? 0.16 : 1;
+    const back = this.compare ? 1 - this.compare.share : this.ghost ? this.behind : 1;
     for (const s of this.drawing.strokes) {
       if (back <= 0) break;
       pen.globalAlpha = back;
@@ -152,12 +156,26 @@ export class Paper {
     if (this.cursor) this.#cross(color("--accent"));
   }
 
+  /** Seconds that it takes to draw the ghost, and px a second. */
+  #pace() {
+    const { ghost } = this;
+    if (!ghost || calm.matches || ghost.still) return [0, Infinity];
+    const ink = ghost.strokes.reduce((sum, points) => sum + Math.max(length(points), 40), 0);
+    const speed = Math.max(SPEED, ink / LONGEST);
+    return [ink / speed, speed];
+  }
+
+  /** ms until the ghost is drawn. */
+  get left() {
+    const [seconds] = this.#pace();
+    return seconds && Math.max(0, this.ghost.since + 1000 * seconds - performance.now());
+  }
+
   /** The ghost, stroke after stroke. */
   #haunt(now, color) {
     const { pen, ghost } = this;
-    const ink = ghost.strokes.reduce((sum, points) => sum + Math.max(length(points), 40), 0);
-    const speed = Math.max(SPEED, ink / LONGEST);
-    let left = calm.matches || ghost.still ? Infinity : ((now - ghost.since) / 1000) * speed;
+    const [seconds, speed] = this.#pace();
+    let left = seconds ? ((now - ghost.since) / 1000) * speed : Infinity;
     ghost.strokes.forEach((points, i) => {
       const own = Math.max(length(points), 40);
       const share = Math.max(0, Math.min(1, left / own));

@@ -1,7 +1,7 @@
 // What a mouse, a pen, fingers and keys do on the paper.
 
 import { SIDE } from "./paper.js";
-import { bounds, curved, distance, length, moved, rounded, rubbed, scaled, simplified, steadied, toStroke } from "./geometry.js";
+import { bounds, distance, length, moved, neat, rounded, rubbed, scaled, toStroke } from "./geometry.js";
 
 const PALM = 48; // px of the screen: a contact that wide is no fingertip
 const AFTER_PEN = 700; // ms after the pen in which a touch is the hand that holds it
@@ -214,7 +214,7 @@ export class Pen extends EventTarget {
   }
 
   #cleaned(points) {
-    return rounded(points.length > 2 && this.choices.smooth ? curved(simplified(steadied(points), 0.5), 8) : points);
+    return rounded(this.choices.smooth ? neat(points) : points);
   }
 
   // -- keys: the arrows carry a pen that the space bar puts down and lifts -------------------------

@@ -3,8 +3,7 @@
 const KEY = "sketchknitter.studio.1";
 
 const CHOICES = {
-  live: true, // answer while one draws
-  turns: false, // one stroke each
+  lifted: "endings", // what a lift of the pen asks for: "endings", "turns" (one stroke each), "wait"
   penOnly: false,
   smooth: true,
   theme: "auto",
@@ -18,6 +17,7 @@ export class Store {
   #drawing;
   #later = 0;
   full = false; // whether the browser had no room
+  #unsaved = false;
 
   constructor(drawing) {
     this.#drawing = drawing;
@@ -27,6 +27,15 @@ export class Store {
       this.shelf = kept.shelf ?? [];
       if (kept.drawing?.now) drawing.unpack(kept.drawing);
     }
+    // what another tab drew is shown here as well, once one comes back
+    addEventListener("storage", (e) => {
+      const other = e.key === KEY && document.hidden && this.#read();
+      if (!other) return;
+      this.shelf = other.shelf ?? [];
+      drawing.unpack(other.drawing);
+      clearTimeout(this.#later);
+      this.#unsaved = false;
+    });
     const now = () => this.save();
     addEventListener("pagehide", now);
     document.addEventListener("visibilitychange", now);
@@ -47,12 +56,16 @@ export class Store {
   }
 
   soon() {
+    this.#unsaved = true;
     clearTimeout(this.#later);
     this.#later = setTimeout(() => this.save(), 120);
   }
 
+  /** Keep what has changed here. A page where nothing has must not write over another one's drawing. */
   save() {
     clearTimeout(this.#later);
+    if (!this.#unsaved) return;
+    this.#unsaved = false;
     const drawing = this.#drawing.packed();
     for (const past of [drawing.past, []]) {
       try {

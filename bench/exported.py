@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from sketchknitter import Sketch, SketchKnitter
-from sketchknitter.systems.sketchknitter.export import OnnxDenoiser, export
+from sketchknitter.systems.sketchknitter.export import export, use
 
 
 def best(model: SketchKnitter, batch: int, rounds: int) -> tuple[float, list[Sketch]]:
@@ -44,14 +44,12 @@ def main() -> None:
         start = time.perf_counter()
         export(model, Path(folder) / "m.onnx")
         print(f"export: {time.perf_counter() - start:.1f} s")
-        runtime = OnnxDenoiser(Path(folder) / "m.onnx", model.denoiser, threads=1)
-        plain = model.denoiser
+        runtime = SketchKnitter.from_pretrained(args.model_path)
+        use(runtime, Path(folder) / "m.onnx", threads=1)
         print(f"{'batch':>5}{'torch s':>10}{'onnx s':>10}{'times':>8}{'apart, px':>12}")
         for batch in (1, 64):
-            model.denoiser = plain
             ours, a = best(model, batch, args.rounds)
-            model.denoiser = runtime  # type: ignore[assignment]
-            theirs, b = best(model, batch, args.rounds)
+            theirs, b = best(runtime, batch, args.rounds)
             apart = max(np.abs(p.points - q.points).max() for p, q in zip(a, b, strict=True))
             rows[str(batch)] = {"torch": ours, "onnx": theirs, "apart_px": float(apart)}
             print(f"{batch:>5}{ours:>10.4f}{theirs:>10.4f}{ours / theirs:>8.2f}{apart:>12.1e}")

@@ -12,8 +12,9 @@ from sketchknitter.errors import UserError
 
 DESCRIPTION = """Write a model's denoiser as ONNX, for onnxruntime, browsers and other languages.
 
-One evaluation of the network, of any batch size and number of points: inputs x, t, label, mask;
-outputs x0, eps, pen. Timesteps, guidance and the sampler stay outside. Needs the extra onnx.
+One evaluation of the network, of any batch size and number of points: inputs x, t, label, mask,
+what is known of the drawing (condition), and a distilled model's guidance weight; outputs x0, eps,
+pen. Timesteps and the sampler stay outside. Needs the extra onnx.
 
 examples:
   sketchknitter export m.onnx
@@ -29,6 +30,8 @@ class Export:
     """the .onnx file to write"""
     model_path: str = ""
     """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
+    many_steps: bool = False
+    """export the many-step network of a distilled model instead of its student"""
 
 
 def run(argv: list[str]) -> None:
@@ -46,7 +49,10 @@ def run(argv: list[str]) -> None:
     if not path.parent.is_dir():
         raise UserError(f"{path}: no such folder: {path.parent}; make it first")
     from sketchknitter.editing.model import SketchKnitter
-    from sketchknitter.systems.sketchknitter.export import export
+    from sketchknitter.systems.sketchknitter.export import export, inputs_of
 
-    export(SketchKnitter.from_pretrained(options.model_path or None), path)
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; inputs x, t, label, mask")
+    model = SketchKnitter.from_pretrained(options.model_path or None)
+    export(model, path, many_steps=options.many_steps)
+    student = None if options.many_steps else model.student
+    names = inputs_of(model.denoiser if student is None else student.denoiser)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; inputs {', '.join(names)}")

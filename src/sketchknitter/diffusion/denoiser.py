@@ -167,6 +167,11 @@ class Denoiser(nn.Module):
         self.condition = condition
         self.guided = guided
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.parameters()).device
+
     def state(self, xy: Tensor, pen: Tensor) -> Tensor:
         """The clean state x_0 (B, N, D) of a batch's coordinates and pen classes."""
         if isinstance(self.pens, BitPens):

@@ -10,9 +10,12 @@ import pytest
 import torch
 
 from sketchknitter.cli import main
+from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
-from sketchknitter.systems.sketchknitter.export import INPUTS, OUTPUTS, OnnxDenoiser, export
-from tiny_model import tiny
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.config import build_denoiser
+from sketchknitter.systems.sketchknitter.export import OUTPUTS, OnnxDenoiser, export, use
+from tiny_model import half, tiny
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -28,7 +31,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_inputs_outputs_and_notes(exported: Path) -> None:
     graph = onnx.load(exported)
     onnx.checker.check_model(graph)
-    assert tuple(i.name for i in graph.graph.input) == INPUTS
+    assert tuple(i.name for i in graph.graph.input) == ("x", "t", "label", "mask")
     assert tuple(o.name for o in graph.graph.output) == OUTPUTS
     (notes,) = [json.loads(p.value) for p in graph.metadata_props if p.key == "sketchknitter"]
     assert notes["classes"] == ["arc", "box", "cup"]
@@ -49,13 +52,44 @@ def test_any_batch_and_length(exported: Path, batch: int, points: int) -> None:
         assert a == pytest.approx(b, abs=1e-4), name
 
 
+def close(ours: list[Sketch], theirs: list[Sketch]) -> None:
+    for a, b in zip(ours, theirs, strict=True):
+        assert [len(s) for s in a.strokes] == [len(s) for s in b.strokes]
+        assert np.abs(a.points - b.points).max() < 1e-3  # px
+
+
 def test_twenty_whole_trajectories(exported: Path) -> None:
     model = tiny()
     plain = model.sample(n=20, steps=12, seed=3)
-    model.denoiser = OnnxDenoiser(exported, model.denoiser, threads=1)  # type: ignore[assignment]
-    for a, b in zip(plain, model.sample(n=20, steps=12, seed=3), strict=True):
-        assert [len(s) for s in a.strokes] == [len(s) for s in b.strokes]
-        assert np.abs(a.points - b.points).max() < 1e-3  # px
+    use(model, exported, threads=1)
+    assert isinstance(model.denoiser, OnnxDenoiser)
+    close(plain, model.sample(n=20, steps=12, seed=3))
+
+
+def test_a_student_with_conditions(tmp_path: Path) -> None:
+    base = tiny(conditions=True)
+    torch.manual_seed(1)
+    student = build_denoiser(base.config, guided=True).eval()
+    with torch.no_grad():
+        for p in student.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    weights = {f"distilled.{k}": v for k, v in student.state_dict().items()}
+    base.checkpoint.extras |= weights
+    base.checkpoint.notes["distilled"] = {"steps": 4, "way": "consistency", "guidance": 2.0}
+    path = tmp_path / "student.onnx"
+    model = SketchKnitter(base.checkpoint)
+    export(model, path)
+    graph = onnx.load(path)
+    names = tuple(i.name for i in graph.graph.input)
+    assert names == ("x", "t", "label", "mask", "condition", "weight")
+    (notes,) = [json.loads(p.value) for p in graph.metadata_props if p.key == "sketchknitter"]
+    assert notes["student"] == {"steps": 4, "way": "consistency", "guidance": 2.0}
+    plain, healed = model.sample(n=20, seed=3), model.heal(half(), 0.3, label="box", seed=2)
+    use(model, path, threads=1)
+    close(plain, model.sample(n=20, seed=3))
+    close([healed], [model.heal(half(), 0.3, label="box", seed=2)])
+    with pytest.raises(UserError, match="condition, weight; export it again"):
+        OnnxDenoiser(path, model.denoiser)
 
 
 def test_what_is_no_model(exported: Path, tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Conditioned:
         self, denoiser: Denoiser, batch: ConditionedBatch, model: Sees | None = None
     ) -> None:
         self.denoiser, self.model = denoiser, model or denoiser
-        device = next(denoiser.parameters()).device
+        device = denoiser.device
         self.clean = denoiser.state(batch.batch.xy, batch.batch.pen).to(device)
         self.condition, self.free = batch.condition.to(device), batch.free.to(device)
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from sketchknitter.editing import plain, prospects
+from sketchknitter.editing.classify import whole
 from sketchknitter.editing.plain import PlainSampling
+from sketchknitter.editing.plan import unmoved
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
@@ -127,3 +129,26 @@ def test_a_model_that_does_not_see_is_guided(network: Outlook, monkeypatch) -> N
     blind = tiny()
     assert plain.outlook_for(blind) is None
     assert len(blind.complete(half(), 1, label="box", steps=3)) == 1
+
+
+def test_strokes_that_are_right_stay_to_the_last_point(model, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    sketch = half(3.0, (500.0, -200.0))
+    plan = whole(model, sketch)
+
+    def redrawn(off: tuple[float, float]) -> Sketch:
+        """The model's drawing: each stroke's points off to and fro by so much of the size."""
+        signs = np.where(np.arange(len(plan.outline)) % 2, 1.0, -1.0)
+        away = np.array(off)[plan.outline.stroke] * signs * sketch.extent * plan.scale
+        points = plan.model_points() + np.column_stack([away, np.zeros(len(away))])
+        first = int((plan.outline.stroke == 0).sum())
+        return Sketch([points[:first], points[first:]])
+
+    assert unmoved(plan, redrawn((0.005, 0.008)), 0.01) == {0, 1}
+    assert unmoved(plan, redrawn((0.005, 0.03)), 0.01) == {0}
+    assert unmoved(plan, redrawn((0.02, 0.03)), 0.01) == frozenset()
+    assert unmoved(plan, Sketch([plan.model_points()[:-1]]), 0.01) == frozenset()
+    monkeypatch.setattr(plain, "drawn", lambda *args: [redrawn((0.005, 0.05))])
+    (healed,) = plain.redraw(model, [sketch], [0], HOW)
+    assert np.array_equal(healed.strokes[0], sketch.strokes[0])
+    assert len(healed) == 2
+    assert not np.array_equal(healed.strokes[1], sketch.strokes[1])

@@ -21,7 +21,7 @@ from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.editing.classify import Where, whole
 from sketchknitter.editing.options import BATCH, INK, Show, Watch, guided_steps, standing
-from sketchknitter.editing.plan import Plan, emitted
+from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.prospects import (
     Outlook,
     class_probabilities,
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 LABELS, PLANS = 35, 36  # what a random stream is for
 FARTHEST = 0.5  # rms error of points, as a share of the longer side, that strength 1 stands for
 VARIED = 0.3  # the same for variations
+RIGHT = 0.01  # rms by which a healed stroke's points are off, as such a share, that nobody sees
 
 
 @dataclass(frozen=True)
@@ -171,8 +172,10 @@ def redraw(
         model, told, labels, streams, how, _tell(model, chosen, frozenset(keep), watch, show)
     )
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
+    # what was right already stays as the person drew it, to the last point
     return [
-        emitted(p, d, frozenset(keep), name) for p, d, name in zip(chosen, out, names, strict=True)
+        emitted(p, d, frozenset(keep) | unmoved(p, d, RIGHT), name)
+        for p, d, name in zip(chosen, out, names, strict=True)
     ]
 
 

@@ -106,6 +106,19 @@ def emitted(plan: Plan, drawn: Sketch, kept: frozenset[int], label: str | None) 
     return Sketch(out, label)
 
 
+def unmoved(plan: Plan, drawn: Sketch, share: float) -> frozenset[int]:
+    """Strokes of a whole drawing whose points lie in ``drawn`` where they were, but for less than
+    ``share`` of its longer side (root mean square)."""
+    n = len(plan.outline)
+    if drawn.num_points != n:
+        return frozenset()
+    away = _home(plan, drawn.points, np.zeros(n, dtype=bool)) - plan.outline.points
+    square = (away**2).sum(axis=1)
+    stroke = plan.outline.stroke
+    largest = (share * plan.extent) ** 2
+    return frozenset(int(i) for i in np.unique(stroke) if square[stroke == i].mean() < largest)
+
+
 def _home(plan: Plan, points: Array, held: NDArray[np.bool_]) -> Array:
     """Model points in the person's px, displaced so that the points ``held`` (or all that are
     known, where none is) come to lie where they were drawn."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +28,8 @@ class Bucket:
     Attributes:
         cut: bytes after which each answer breaks off.
         cuts: how many answers do.
+        headers: sent with each answer; one whose value is None is left out.
+        drip: send a byte at a time, so many seconds apart.
         md5: checksum that it claims, base64.
         asked: (method, path, Range) of all requests.
     """
@@ -38,6 +42,9 @@ class Bucket:
     cuts: int = 0
     md5: str = ""
     ranges: bool = True
+    headers: dict[str, str | None] = field(default_factory=dict)
+    drip: float = 0.0
+    pause: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
 
 
@@ -65,12 +72,19 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
                 return
             body = state.body[start:]
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", state.etag)
+            headers = {"Content-Length": str(len(body)), "ETag": state.etag} | state.headers
+            for name, value in headers.items():
+                if value is not None:
+                    self.send_header(name, value)
             if state.md5:
                 self.send_header("x-goog-hash", f"crc32c=AAAAAA==,md5={state.md5}")
             self.end_headers()
-            if send and state.cuts:
+            if send and state.drip:
+                with contextlib.suppress(OSError):
+                    for byte in body:
+                        self.wfile.write(bytes([byte]))
+                        state.pause.wait(state.drip)
+            elif send and state.cuts:
                 state.cuts -= 1
                 self.wfile.write(body[: state.cut])
             elif send:
@@ -85,6 +99,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
     state.url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setattr(downloading.time, "sleep", lambda seconds: None)
     yield state
+    state.pause.set()
     server.shutdown()
     server.server_close()
 
@@ -172,3 +187,91 @@ def test_what_is_not_there_is_one_line(bucket: Bucket, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="https://"):
         download(["cat"], tmp_path, base_url="file:///etc", progress=False)
     assert list(tmp_path.iterdir()) == []
+
+
+# -- servers that lie ----------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Content-Type": "text/html; charset=utf-8"}, "answers with a web page"),
+        ({"Content-Encoding": "gzip"}, "sends it gzip-encoded, though asked not to"),
+        ({"Content-Length": "many"}, "gives 'many' as a length"),
+        ({"Content-Length": "-5"}, "gives '-5' as a length"),
+        ({"Content-Length": None}, "does not say how large the file is"),
+    ],
+)
+def test_headers_that_cannot_be(
+    bucket: Bucket, tmp_path: Path, headers: dict[str, str | None], message: str
+) -> None:
+    bucket.headers = headers
+    with pytest.raises(UserError, match=message):
+        fetch(bucket, tmp_path)
+    assert not (tmp_path / "alarm clock.ndjson").exists()
+
+
+def test_a_page_without_its_type_is_no_drawing(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.body = b"\n <!DOCTYPE html><html>please log in</html>"
+    with pytest.raises(UserError, match="a web page or XML, not drawings; nothing was kept"):
+        fetch(bucket, tmp_path)
+    assert not (tmp_path / "alarm clock.ndjson").exists()
+
+
+def test_a_connection_cut_in_its_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downloading.time, "sleep", lambda seconds: None)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def cut_off() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    connection.recv(4096)
+                    connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Ty")
+                    connection.close()
+
+        threading.Thread(target=cut_off, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(UserError, match=r"does not say how large|connection"):
+            download(["cat"], tmp_path, base_url=url, progress=False)
+        listener.close()
+    assert not (tmp_path / "cat.ndjson").exists()
+
+
+def test_a_trickle_is_given_up(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloading, "_PATIENCE", 0.2)
+    bucket.drip = 0.02
+    with pytest.raises(UserError, match=r"sends no more than [0-9]+ bytes a second"):
+        fetch(bucket, tmp_path)
+    assert not (tmp_path / "alarm clock.ndjson").exists()
+
+
+def test_official_files_are_known_beforehand(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = downloading.official_files()
+    assert len(files) == 3 * 345
+    assert all(size > 1_000_000 and len(md5) == 32 for size, md5 in files.values())
+    # as if the server were the official one
+    monkeypatch.setattr(downloading, "BASE_URL", bucket.url)
+    size, path = len(BODY), "simplified/alarm clock.ndjson"
+    right = hashlib.md5(BODY).hexdigest()
+    known = {path: (size, right)}
+    monkeypatch.setattr(downloading, "official_files", lambda: known)
+    bucket.headers = {"Content-Length": None}  # we know it ourselves
+    assert fetch(bucket, tmp_path).read_bytes() == BODY
+    asked = len(bucket.asked)
+    fetch(bucket, tmp_path)
+    assert len(bucket.asked) == asked  # not even a question
+    bucket.headers = {}
+    known[path] = (size, hashlib.md5(b"other").hexdigest())
+    with pytest.raises(UserError, match="does not match QuickDraw's size and checksum"):
+        fetch(bucket, tmp_path)
+    assert (tmp_path / "alarm clock.ndjson").read_bytes() == BODY  # nothing is lost
+    known[path] = (size + 1, right)
+    with pytest.raises(UserError, match="has 768000 bytes there, and QuickDraw's has 768001"):
+        fetch(bucket, tmp_path)
+    with pytest.raises(
+        UserError, match=r"'alarm clok' is no QuickDraw category; did you mean alarm"
+    ):
+        download(["alarm clok"], tmp_path, base_url=bucket.url, progress=False)

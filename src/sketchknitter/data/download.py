@@ -1,5 +1,9 @@
 """Drawings from the public QuickDraw bucket: resumed where they broke off, checked, whole or not.
 
+Size and MD5 of the official files (simplified, raw and binary, 345 categories each) come with the
+package (``quickdraw.csv.xz``), so what arrives is compared with what it should be, and not with
+what the server says of it; for sketch-rnn archives the server's word has to do.
+
 Data: The Quick, Draw! Dataset, Google, CC BY 4.0 (https://github.com/googlecreativelab/
 quickdraw-dataset).
 """
@@ -9,10 +13,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import lzma
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Literal
@@ -36,19 +43,51 @@ _LIST = "https://github.com/googlecreativelab/quickdraw-dataset/blob/master/cate
 _PIECE = 1 << 18  # bytes
 _TRIES = 4
 _TIMEOUT = 30.0  # seconds without a byte
+_PATIENCE, _LEAST = 30.0, 30_000  # seconds in which so many bytes arrive, or we give up
+_OFFICIAL = Path(__file__).with_name("quickdraw.csv.xz")
 
 
 class _Broken(Exception):
     """The connection failed half-way; what has arrived is kept."""
 
 
+class _Wrong(Exception):
+    """The server sends something else; trying again would not help."""
+
+
 @dataclass(frozen=True)
 class _Remote:
-    """What the server says about a file: size in bytes (None: unknown), ETag, MD5 in base64."""
+    """What is known of a file: size in bytes, ETag, MD5 in hex; None for what is not known."""
 
     size: int | None
     etag: str
     md5: str | None
+
+
+@lru_cache(maxsize=1)
+def official_files() -> dict[str, tuple[int, str]]:
+    """Size in bytes and MD5 in hex of the bucket's files, by their path below ``full/``."""
+    lines = lzma.decompress(_OFFICIAL.read_bytes()).decode().splitlines()[1:]
+    rows = (line.rsplit(",", 2) for line in lines)
+    return {path: (int(size), md5) for path, size, md5 in rows}
+
+
+def _official(category: str, form: Form, base_url: str) -> tuple[int, str] | None:
+    """What the file is in QuickDraw's own bucket; None where we do not know, and elsewhere.
+
+    Raises:
+        UserError: no such category.
+    """
+    if base_url != BASE_URL:
+        return None
+    files = official_files()
+    names = [Path(p).stem for p in files if p.startswith("simplified/")]
+    if category not in names:
+        near = get_close_matches(category, names, 3)
+        hint = f"did you mean {', '.join(near)}?" if near else f"{_LIST} lists them"
+        raise UserError(f"{category!r} is no QuickDraw category; {hint}")
+    folder, suffix = _PLACES[form]
+    return files.get(f"{folder.removeprefix('full/')}/{category}{suffix}")
 
 
 def url_of(category: str, form: Form, base_url: str = BASE_URL) -> str:
@@ -97,13 +136,16 @@ def download(
     paths = []
     for name in dict.fromkeys(categories):
         path = folder / f"{name}{suffix}"
-        _fetch(url_of(name, form, base_url), path, progress)
+        _fetch(url_of(name, form, base_url), path, progress, _official(name, form, base_url))
         paths.append(path)
     return paths
 
 
-def _fetch(url: str, path: Path, progress: bool) -> None:
+def _fetch(url: str, path: Path, progress: bool, official: tuple[int, str] | None) -> None:
     """One file, with a few tries, each continuing the last."""
+    wanted = None if official is None else _Remote(official[0], "", official[1])
+    if wanted is not None and path.exists() and _sound(path, wanted):
+        return
     part = path.with_name(path.name + ".part")
     state = path.with_name(path.name + ".part.json")  # which version of the file the part is of
     reason = ""
@@ -111,19 +153,22 @@ def _fetch(url: str, path: Path, progress: bool) -> None:
         if attempt:
             time.sleep(0.2 * 4**attempt)
         try:
-            if path.exists() and _same_size(url, path):
+            if wanted is None and path.exists() and _same_size(url, path):
                 return
-            remote = _receive(url, part, state, progress)
+            remote = _receive(url, part, state, progress, official)
         except _Broken as broken:
             reason = str(broken)
             continue
+        except _Wrong as wrong:
+            raise UserError(f"{url}: {wrong}; nothing was kept of it") from None
         except OSError as error:
             raise UserError(f"{path} cannot be written: {error.strerror or error}") from None
         if _sound(part, remote):
             os.replace(part, path)
             state.unlink(missing_ok=True)
             return
-        reason = "what arrived does not match the server's size and checksum"
+        whose = "the server's" if official is None else "QuickDraw's"
+        reason = f"what arrived does not match {whose} size and checksum"
         part.unlink()
     raise UserError(f"{url}: {reason}; run the same command again to continue")
 
@@ -148,13 +193,43 @@ def _open(url: str, method: str = "GET", headers: dict[str, str] | None = None) 
 
 def _describe(response: HTTPResponse, offset: int) -> _Remote:
     length = response.headers.get("Content-Length")
+    if length is not None and not (length.isascii() and length.isdigit()):
+        raise _Broken(f"the server gives {length!r} as a length")
     md5 = None
     for value in response.headers.get_all("x-goog-hash") or []:
         for item in value.split(","):
             if item.strip().startswith("md5="):
-                md5 = item.strip()[4:]
+                md5 = _hex(item.strip()[4:])
     etag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     return _Remote(int(length) + offset if length else None, etag, md5)
+
+
+def _hex(text: str) -> str | None:
+    """An MD5 in base64 as hex; None for what is none."""
+    try:
+        digest = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return digest.hex() if len(digest) == 16 else None
+
+
+def _check_kind(response: HTTPResponse, remote: _Remote, official: tuple[int, str] | None) -> None:
+    """Refuse, by its headers, what is not the file.
+
+    Raises:
+        _Wrong: a web page, an encoded body, another size than the official one.
+        _Broken: nobody says how large it is, so that nobody could tell whether it is whole.
+    """
+    if response.headers.get_content_type() in ("text/html", "application/xhtml+xml"):
+        raise _Wrong("the server answers with a web page instead of drawings (a proxy's, perhaps)")
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise _Wrong(f"the server sends it {encoding}-encoded, though asked not to")
+    chunked = "chunked" in response.headers.get("Transfer-Encoding", "").lower()
+    if official is not None and remote.size is not None and remote.size != official[0]:
+        raise _Wrong(f"the file has {remote.size} bytes there, and QuickDraw's has {official[0]}")
+    if official is None and remote.size is None and not chunked:
+        raise _Broken("the server does not say how large the file is, so a part could pass for it")
 
 
 def _same_size(url: str, path: Path) -> bool:
@@ -162,7 +237,9 @@ def _same_size(url: str, path: Path) -> bool:
         return _describe(response, 0).size == path.stat().st_size
 
 
-def _receive(url: str, part: Path, state: Path, progress: bool) -> _Remote:
+def _receive(
+    url: str, part: Path, state: Path, progress: bool, official: tuple[int, str] | None
+) -> _Remote:
     """Append what is missing to ``part``; the server's version decides whether that is possible."""
     done = part.stat().st_size if part.exists() else 0
     etag = _known_etag(state) if done else ""
@@ -180,6 +257,9 @@ def _receive(url: str, part: Path, state: Path, progress: bool) -> _Remote:
         if response.status != 206:
             done = 0
         remote = _describe(response, done)
+        _check_kind(response, remote, official)
+        if official is not None:
+            remote = _Remote(official[0], remote.etag, official[1])
         state.write_text(json.dumps({"etag": remote.etag}))
         bar = tqdm(
             total=remote.size,
@@ -189,18 +269,44 @@ def _receive(url: str, part: Path, state: Path, progress: bool) -> _Remote:
             desc=part.name.removesuffix(".part"),
             disable=not progress,
         )
+        pace = _Pace()
         with bar, open(part, "ab" if done else "wb") as f:
             while piece := _read(response):
+                if not f.tell() and piece.lstrip()[:1] == b"<":
+                    raise _Wrong("what arrives is a web page or XML, not drawings")
                 f.write(piece)
                 bar.update(len(piece))
+                pace.add(len(piece))
     if remote.size is not None and part.stat().st_size < remote.size:
         raise _Broken(f"the connection broke after {part.stat().st_size} of {remote.size} bytes")
     return remote
 
 
+class _Pace:
+    """Gives up on a server that sends next to nothing."""
+
+    def __init__(self) -> None:
+        self.since, self.bytes = time.monotonic(), 0
+
+    def add(self, count: int) -> None:
+        """After each piece.
+
+        Raises:
+            _Broken: too few bytes for too long.
+        """
+        self.bytes += count
+        now = time.monotonic()
+        if now - self.since < _PATIENCE:
+            return
+        if self.bytes < _LEAST:
+            rate = self.bytes / (now - self.since)
+            raise _Broken(f"the server sends no more than {rate:.0f} bytes a second")
+        self.since, self.bytes = now, 0
+
+
 def _read(response: HTTPResponse) -> bytes:
     try:
-        return response.read(_PIECE)
+        return response.read1(_PIECE)  # what there is: a slow server must be noticed
     except (HTTPException, TimeoutError, ConnectionError) as error:
         raise _Broken(f"the connection broke ({error})") from None
 
@@ -218,5 +324,4 @@ def _sound(part: Path, remote: _Remote) -> bool:
     if remote.md5 is None:
         return True
     with open(part, "rb") as f:
-        digest = hashlib.file_digest(f, "md5").digest()
-    return base64.b64encode(digest).decode() == remote.md5
+        return hashlib.file_digest(f, "md5").hexdigest() == remote.md5

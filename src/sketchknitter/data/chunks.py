@@ -239,13 +239,15 @@ def _finish(
     if recipe.clamp and len(rows) and max(rows.max(), -float(rows.min())) > recipe.clamp:
         np.clip(rows[:, :2], -recipe.clamp, recipe.clamp, out=rows[:, :2])
     index: dict[str | None, int] = {}
-    labels = [index.setdefault(as_label(w) or recipe.label, len(index)) for w in words]
+    labels = {
+        w: index.setdefault(as_label(w) or recipe.label, len(index)) for w in dict.fromkeys(words)
+    }
     rows = _narrow(rows)
     chunk = Chunk(
         rows,
         lengths,
         _choose_splits(rows, lengths, splits, recipe.split),
-        np.array(labels, dtype=np.int32),
+        np.fromiter(map(labels.__getitem__, words), np.int32, len(words)),
         list(index),
     )
     _count(chunk, bad)
@@ -272,12 +274,14 @@ def _choose_splits(
     """Splits of those that have none yet, by a hash of content: equal drawings stay together."""
     if not (splits < 0).any():
         return splits
-    ends = np.cumsum(lengths).tolist()
     if rows.dtype == np.int16:
-        size, view = 3 * rows.itemsize, memoryview(rows.tobytes())
-        hashes = [zlib.crc32(view[a * size : b * size]) for a, b in pairwise([0, *ends])]
+        ends = (np.cumsum(lengths) * 3 * rows.itemsize).tolist()
+        parts = map(memoryview(rows.tobytes()).__getitem__, map(slice, [0, *ends], ends))
+        hashes = np.fromiter(map(zlib.crc32, parts), np.float64, len(ends))
     else:  # a drawing's hash does not depend on whether its neighbors are whole
-        hashes = [zlib.crc32(_narrow(rows[a:b]).tobytes()) for a, b in pairwise([0, *ends])]
+        ends = np.cumsum(lengths).tolist()
+        own = (_narrow(rows[a:b]).tobytes() for a, b in pairwise([0, *ends]))
+        hashes = np.fromiter(map(zlib.crc32, own), np.float64, len(ends))
     limits = np.cumsum(shares) / sum(shares) * 2**32
-    chosen = np.searchsorted(limits[:2], np.array(hashes, np.float64), side="right")
+    chosen = np.searchsorted(limits[:2], hashes, side="right")
     return np.where(splits < 0, chosen, splits).astype(np.int8)

@@ -1,56 +1,177 @@
 """The fast lane: blocks of ndjson that are in QuickDraw's simplified form from end to end.
 
-Coordinates of that form are whole numbers from 0 to 255, so ``bytes(numbers)`` converts and checks
-a drawing in one go, several times faster than any conversion that admits floats.
+Of each line only what stands before the drawing is parsed as JSON, and that of all lines at once.
+The drawings are one array of bytes, whose grammar is checked and whose numbers are read by whole
+array operations: twice as fast as parsing them into Python's lists.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from sketchknitter.data.flat import Flat
-from sketchknitter.geometry import starts_of
+from sketchknitter.geometry import Counts, starts_of
 from sketchknitter.io.records import MAX_POINTS
 
 _TEXT = {str, type(None)}
+_COMMA, _OPEN, _CLOSE, _END = b",[]}"
+_ZERO = ord("0")
+_STROKE = (_OPEN, _OPEN, _CLOSE, _OPEN, _CLOSE, _CLOSE)  # the brackets of [[x, …], [y, …]]
+Bytes = NDArray[np.uint8]
 
 
 def parse_simplified(lines: Sequence[bytes | None]) -> Flat | None:
     """Parse lines that all hold a simplified drawing; None if a single one does not.
 
-    The caller then takes the careful way (``io.ndjson.parse_block``), which says what is wrong.
+    The form is that of the dataset's files: ``drawing`` is the last key, coordinates are whole
+    numbers from 0 to 255. The caller takes the careful way with everything else
+    (``io.ndjson.parse_block``), which says what is wrong.
     """
-    data: list[bytes] = []
-    lengths: list[int] = []
-    counts: list[int] = []
-    words: list[str | None] = []
     try:
-        for line in lines:
-            record = orjson.loads(line)  # type: ignore[arg-type]  # None raises, as it should
-            drawing = record["drawing"]
-            numbers: list[int] = []
-            for x, y in drawing:
-                if len(x) != len(y):
-                    return None
-                lengths.append(len(x))
-                numbers += x
-                numbers += y
-            data.append(bytes(numbers))
-            counts.append(len(drawing))
-            words.append(record.get("word"))
+        words, text, lengths = _cut(lines)
     except (orjson.JSONDecodeError, TypeError, ValueError, LookupError, AttributeError):
         return None
-    if not lengths or 0 in lengths or 0 in counts:
+    if not _TEXT.issuperset(map(type, words)):
         return None
-    if max(map(len, data)) > 2 * MAX_POINTS or not _TEXT.issuperset(map(type, words)):
+    found = _points(np.frombuffer(text, np.uint8), np.cumsum(lengths))
+    return None if found is None else Flat(*found, words, range(len(words)))
+
+
+def _cut(lines: Sequence[bytes | None]) -> tuple[list[str | None], bytes, list[int]]:
+    """Words of all lines, all their drawings as one text, and the bytes of each drawing.
+
+    Raises:
+        ValueError: and others, where a line has not the form; a drawing is not looked at.
+    """
+    key = b'"drawing": ' if b'"drawing": ' in (lines[0] or b"") else b'"drawing":'
+    # None, for a line that was too long, raises
+    heads, _, drawings = zip(*map(bytes.partition, lines, repeat(key)), strict=True)  # type: ignore[arg-type]
+    if not all(map(bytes.startswith, heads, repeat(b"{"))):
+        raise ValueError("not an object")
+    # one object after the other: flat, so that none can end where another begins
+    joined = b"[" + b'"":0},'.join(heads) + b'"":0}]'
+    marks = np.frombuffer(joined, np.uint8)
+    if (marks == ord("{")).sum() != len(lines) or (marks == _OPEN).sum() != 1:
+        raise ValueError("not flat")
+    records = orjson.loads(joined)
+    if len(records) != len(lines):
+        raise ValueError("not one object a line")
+    if b", " in drawings[0]:
+        drawings = tuple(drawing.replace(b", ", b",") for drawing in drawings)
+    words = [record.get("word") for record in records]
+    return words, b"".join(drawings), list(map(len, drawings))
+
+
+def _points(text: Bytes, ends: Counts) -> tuple[NDArray[np.int16], Counts, Counts] | None:
+    """The points of many drawings ``[[[x, …], [y, …]], …]}``.
+
+    Args:
+        text: of all drawings.
+        ends: where each of them ends in it.
+
+    Returns:
+        (P, 2) points, points in each stroke, strokes in each drawing; None where the text has any
+        other form, such as a number beyond 255.
+    """
+    digits = text - np.uint8(_ZERO)
+    other = digits > 9
+    numbers = _numbers(digits, other)
+    if numbers is None:
         return None
-    points = np.array(lengths, dtype=np.int64)
-    values = np.frombuffer(b"".join(data), dtype=np.uint8)
-    at = np.arange(len(values) // 2) + np.repeat(starts_of(points), points)
-    xy = np.empty((len(at), 2), dtype=np.int16)
-    xy[:, 0] = values[at]
-    xy[:, 1] = values[at + np.repeat(points, points)]
-    return Flat(xy, points, np.array(counts, dtype=np.int64), words, range(len(words)))
+    marks = np.flatnonzero(other)
+    # what stands there, and whether after a number
+    kinds = (text[1:] | (~other[:-1]).view(np.uint8) << 7)[marks[1:] - 1]
+    after, kinds = kinds > 127, kinds & 127
+    # a number stands before a comma or closing bracket that follows a comma or an opening one
+    comma = kinds == _COMMA
+    wanted = comma | (kinds == _CLOSE)
+    wanted[1:] &= comma[:-1] | (kinds[:-1] == _OPEN)
+    if not len(kinds) or wanted[0] or marks[0] or text[0] != _OPEN:
+        return None
+    if not np.array_equal(after, wanted):
+        return None
+    found = _strokes(np.concatenate([text[:1], kinds]), marks, ends)
+    if found is None:
+        return None
+    xs, ys, lengths, strokes = found
+    xy = np.empty((int(lengths.sum()), 2), dtype=np.int16)
+    along = np.arange(len(xy)) - np.repeat(starts_of(lengths), lengths)
+    for axis, first in enumerate((xs, ys)):
+        xy[:, axis] = numbers[marks[along + np.repeat(first, lengths)] - 1]
+    return xy, lengths, strokes
+
+
+def _numbers(digits: Bytes, other: NDArray[np.bool_]) -> Bytes | None:
+    """The number that ends at each digit; None if one is beyond 255 or begins with a needless zero.
+
+    Args:
+        digits: the value of each byte that is a digit.
+        other: which bytes are none.
+    """
+    if len(digits) < 4:
+        return None
+    inner = ~other
+    if (inner[3:] & inner[2:-1] & inner[1:-2] & inner[:-3]).any():
+        return None
+    if (other[:-2] & (digits[1:-1] == 0) & inner[2:]).any():
+        return None
+    digits = digits * inner
+    numbers = digits.copy()
+    numbers[1:] += np.uint8(10) * digits[:-1]
+    hundreds = digits[:-2] * inner[1:-1]
+    beyond = (hundreds > 2) | ((hundreds == 2) & (numbers[2:] > 55))
+    if (beyond & inner[2:]).any():
+        return None
+    numbers[2:] += np.uint8(100) * hundreds
+    return numbers
+
+
+def _strokes(
+    kinds: Bytes, marks: Counts, ends: Counts
+) -> tuple[Counts, Counts, Counts, Counts] | None:
+    """Where strokes are; None where brackets or commas are wrong.
+
+    Args:
+        kinds: all bytes but digits.
+        marks: where they stand.
+        ends: where each drawing ends.
+
+    Returns:
+        Of each stroke, the marks after its first x and its first y, and its points; strokes in each
+        drawing.
+    """
+    places = np.flatnonzero(kinds != _COMMA)
+    brackets = kinds[places]
+    opening, closing, over = (brackets == kind for kind in (_OPEN, _CLOSE, _END))
+    last = np.flatnonzero(over)
+    if not np.array_equal(marks[places[last]] + 1, ends):
+        return None
+    depth = np.cumsum(opening.view(np.int8) - closing.view(np.int8), dtype=np.int32)
+    stroke = np.flatnonzero(opening & (depth == 2))
+    # every bracket is one of six of a stroke or of three of a drawing
+    if len(brackets) != len(_STROKE) * len(stroke) + 3 * len(last):
+        return None
+    if not len(stroke) or stroke[-1] + len(_STROKE) > len(brackets):
+        return None
+    if not all((brackets[stroke + k] == kind).all() for k, kind in enumerate(_STROKE)):
+        return None
+    first = np.concatenate([[0], last[:-1] + 1])
+    whole = opening[first] & (depth[first] == 1) & closing[last - 1] & (depth[last] == 0)
+    if not whole.all():
+        return None
+    commas = np.diff(places) - 1  # between a bracket and the next
+    points, others = commas[stroke + 1] + 1, commas[stroke + 3] + 1
+    commas[stroke + 1] = commas[stroke + 3] = 0
+    commas[stroke + 2] -= 1
+    commas[stroke[closing[stroke - 1]] - 1] -= 1
+    if commas.any() or not np.array_equal(points, others):
+        return None
+    strokes = np.diff(np.searchsorted(stroke, last), prepend=0)
+    if len(marks) > MAX_POINTS and np.add.reduceat(points, starts_of(strokes)).max() > MAX_POINTS:
+        return None
+    return places[stroke + 1] + 1, places[stroke + 3] + 1, points, strokes

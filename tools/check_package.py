@@ -1,9 +1,9 @@
-"""Is the wheel whole? Installed into an empty environment, away from the source, it must draw.
+"""Are wheel and sdist whole? Installed into empty environments, far from the source, they draw.
 
     python -m build --no-isolation && python tools/check_package.py dist
 
-Libraries are those of the environment that runs this, shown to the empty one by a path file;
-sketchknitter itself comes from the wheel alone.
+Libraries are those of the environment that runs this, shown to the empty ones by a path file;
+sketchknitter itself comes from wheel or sdist alone.
 """
 
 from __future__ import annotations
@@ -36,23 +36,19 @@ def newest(folder: Path, pattern: str) -> Path:
     return found[-1]
 
 
-def main() -> None:
-    dist = Path(sys.argv[1] if len(sys.argv) > 1 else "dist")
-    wheel, sdist = newest(dist, "*.whl").resolve(), newest(dist, "*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    for needed in ("pyproject.toml", "README.md", "LICENSE", "CITATION.cff", "tests/conftest.py"):
-        if needed not in names:
-            sys.exit(f"error: {sdist} lacks {needed}")
+def check(package: Path) -> None:
+    """Install a wheel or an sdist into an environment of its own, and draw there."""
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) / "env"
         venv.create(place, with_pip=False)
         python = place / "bin" / "python"
         paths = sysconfig.get_paths(vars={"base": str(place), "platbase": str(place)})
         purelib = Path(paths["purelib"])
-        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
-        subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
         (purelib / "libraries.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")
+        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
+        # what the environment that runs this has installed must not count as installed there
+        alone = ["--no-deps", "--no-index", "--no-build-isolation", "--ignore-installed"]
+        subprocess.run([*pip, *alone, str(package)], check=True)
         drawing = Path(folder) / "cat.svg"
         # -I: neither the working directory nor PYTHONPATH may lend the source
         run = [str(python), "-I"]
@@ -63,7 +59,19 @@ def main() -> None:
         script = [str(place / "bin" / "sketchknitter"), "--version"]
         subprocess.run(script, check=True, cwd=folder, env=clean)
         if 'width="148mm"' not in drawing.read_text():
-            sys.exit("error: the installed command drew no A5 sheet")
+            sys.exit(f"error: {package.name}: the installed command drew no A5 sheet")
+
+
+def main() -> None:
+    dist = Path(sys.argv[1] if len(sys.argv) > 1 else "dist")
+    wheel, sdist = newest(dist, "*.whl").resolve(), newest(dist, "*.tar.gz").resolve()
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    for needed in ("pyproject.toml", "README.md", "LICENSE", "CITATION.cff", "tests/conftest.py"):
+        if needed not in names:
+            sys.exit(f"error: {sdist} lacks {needed}")
+    for package in (wheel, sdist):
+        check(package)
     print(f"{wheel.name} and {sdist.name}: whole")
 
 

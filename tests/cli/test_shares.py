@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -15,6 +16,8 @@ import pytest
 from sketchknitter import io
 from sketchknitter.cli import main
 from sketchknitter.cli.shares import Shares, fingerprint
+from sketchknitter.data.chunks import Recipe
+from sketchknitter.data.prepare import prepare
 from sketchknitter.errors import UserError
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -126,6 +129,70 @@ def test_two_processes_measure_what_one_measures(data_dir: Path, tmp_path: Path)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert figures(one) == figures(two)
     assert len(figures(one)) > 10
+
+
+TABLE = """
+title = "A sliver"
+[measure]
+drawings = 8
+seeds = 2
+geometry_repeats = 1
+chunk = 4
+batch_size = 4
+[models.tiny]
+network = { widths = [16, 24], num_res_blocks = 1, attention_levels = [], num_heads = 2 }
+optim = { iterations = 4, batch_size = 8, warmup = 2 }
+[[rows]]
+name = "three steps"
+model = "tiny"
+settings = { steps = 3, guidance = 1.0 }
+[[rows]]
+name = "two steps"
+model = "tiny"
+settings = { steps = 2, guidance = 1.0 }
+"""
+
+
+@pytest.fixture(scope="module")
+def real(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A few real drawings of two classes, prepared."""
+    folder = tmp_path_factory.mktemp("few")
+    for kind in ("apple", "crab"):
+        drawn = list(io.read(data_dir / f"quickdraw/{kind}.npz", split="test"))[:60]
+        io.write(drawn, folder / f"{kind}.ndjson")
+    recipe = Recipe(split=(60, 20, 20))
+    return prepare([folder], folder / "prepared", recipe, processes=1, progress=False).path
+
+
+def results(folder: Path) -> str:
+    """What was measured, without how long it took."""
+    rows = csv.DictReader((folder / "results.csv").read_text().splitlines())
+    return "".join(f"{r['group']} {r['row']} {r['metric']} {r['fold']} {r['mean']}\n" for r in rows)
+
+
+def test_two_processes_make_the_table_of_one(real: Path, tmp_path: Path) -> None:
+    (tmp_path / "sliver.toml").write_text(TABLE)
+    command = ["table", "--preset", str(tmp_path / "sliver.toml"), "--data-dir", str(real)]
+    main([*command, "-o", str(tmp_path / "one")])
+    done = torchrun([*command, "-o", str(tmp_path / "two")])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("written: ") == 1
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    assert results(tmp_path / "two").count("fid_sketch all") == 3  # and the floor
+    again = torchrun([*command, "-o", str(tmp_path / "one")])  # nothing is left to do
+    assert "training" not in again.stderr
+
+
+def test_two_processes_measure_the_protocols_as_one(real: Path, tmp_path: Path) -> None:
+    tiny(classes=("apple", "crab")).save_pretrained(tmp_path / "model")
+    command = ["evaluate-condition", "--levels", "30", "--masks", "", "--cuts", "50",
+               "--seeds", "1", "--per-class", "2", "--data-dir", str(real),
+               "--model-path", str(tmp_path / "model")]  # fmt: skip
+    main([*command, "-o", str(tmp_path / "one")])
+    done = torchrun([*command, "-o", str(tmp_path / "two")])
+    assert done.returncode == 0, done.stderr
+    assert results(tmp_path / "two") == results(tmp_path / "one")
+    assert results(tmp_path / "two").count("chamfer") > 4
 
 
 def figures(report: object) -> list[float]:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import tiny_model
+from sketchknitter import io
 from sketchknitter.cli import main
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.files import WEIGHTS
@@ -31,11 +32,12 @@ SMALLER = {
     ],
     "plotter": [("-n 12 --paper", "-n 2 --paper"), ("-n 9 --paper", "-n 2 --paper")],
     "python": [],
+    "your-own-system": [],
 }  # fmt: skip
 
 
 def blocks(page: str) -> Iterator[tuple[str, str]]:
-    text = (ROOT / f"tutorials/{page}.md").read_text()
+    text = next(ROOT.glob(f"**/{page}.md")).read_text()
     for words, smaller in SMALLER[page]:
         assert words in text, f"{page}.md no longer says {words!r}"
         text = text.replace(words, smaller)
@@ -50,7 +52,7 @@ def run(page: str) -> dict[str, object]:
             exec(compile(code, f"{page}.md", "exec"), names)
             continue
         for line in code.strip().splitlines():
-            words = shlex.split(line, comments=True)
+            words = shlex.split(line.removeprefix("PYTHONPATH=. "), comments=True)
             assert words[0] == "sketchknitter"
             drawing = words[1] in ("sample", "complete", "vary")
             main([*words[1:], *(QUICK if drawing else ())])
@@ -98,3 +100,22 @@ def test_python(place: Path) -> None:
     assert len(names["path"]) == 5
     assert Path("endings.png").exists()
     assert Path("path.gif").exists()
+
+
+def test_your_own_system(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the page says to save is saved, and its table is made by its command."""
+    text = (ROOT / "your-own-system.md").read_text()
+    for language, name in (("python", "average_drawing.py"), ("toml", "average.toml")):
+        (code,) = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+        (place / name).write_text(code)
+    monkeypatch.syspath_prepend(place)
+    rng = np.random.default_rng(0)
+    (place / "drawings").mkdir()
+    for kind in ("cat", "pig"):
+        walks = (rng.normal(0, 12, (9, 2)).cumsum(axis=0).round() for _ in range(400))
+        io.write([Sketch([w[:5], w[5:]], kind) for w in walks], place / f"drawings/{kind}.ndjson")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    run("your-own-system")
+    report = (place / "average/results.md").read_text()
+    assert "| average " in report
+    assert "| average, calm " in report

@@ -22,6 +22,7 @@ examples:
   sketchknitter evaluate-condition --levels 10,20,30,50 --seeds 3
   sketchknitter evaluate-condition --levels 30 --masks "" --cuts "" --per-class 20
   sketchknitter evaluate-condition --data-dir prepared --model-path runs/mine -o runs/condition
+  torchrun --nproc-per-node 2 -m sketchknitter evaluate-condition -o runs/condition
 """
 
 
@@ -90,24 +91,30 @@ def run(argv: list[str]) -> None:
     places = list(options.data_dir) or own_data()
 
     from sketchknitter.cli.process import pick_device
-    from sketchknitter.cli.table import Bar
+    from sketchknitter.cli.table import meter_of, rank_of
     from sketchknitter.data.prepare import open_data
     from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.experiments.report import write_all
     from sketchknitter.experiments.results import run_table
     from sketchknitter.experiments.steps import Context
+    from sketchknitter.experiments.team import Team, first
     from sketchknitter.metrics.judge.network import load_judge
 
     use_threads(options.threads)
-    data = open_data(places, options.classes or None)
+    team = Team.joined()
+    with first(team, "reading"):
+        data = open_data(places, options.classes or None, progress=not rank_of(team))
     judge, known = load_judge(options.judge or None), set(data.classes)
     known &= set(SketchKnitter.from_pretrained(options.model_path or None).classes)
     classes = [c for c in data.classes if c in known and c in judge.classes]
     table = protocol.table(classes)
-    context = Context(data.select(classes), judge, pick_device(options.device))
+    device = pick_device(options.device, team.world if team else 1)
+    context = Context(data.select(classes), judge, device)
     folder = Path(options.output)
-    with Bar() as meter:
-        results = run_table(table, context, folder, meter, options.jobs)
+    with meter_of(team) as meter:
+        results = run_table(table, context, folder, meter, options.jobs, team)
+    if rank_of(team):
+        return
     paths = write_all(results, folder)
     print((folder / "results.md").read_text(encoding="utf-8"))
     print("written: " + ", ".join(map(str, paths)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +17,8 @@ from sketchknitter.errors import UserError
 
 if TYPE_CHECKING:
     from sketchknitter.experiments.declare import Table as Declared
+    from sketchknitter.experiments.runner import Meter
+    from sketchknitter.experiments.team import Team
 
 EXAMPLES = """Train, draw and measure every system of a results table; go on where it stopped.
 
@@ -28,6 +31,7 @@ examples:
   sketchknitter table --preset quick --data-dir drawings/
   sketchknitter table --preset frontier --model-path runs/mine/model.safetensors -o runs/frontier
   sketchknitter table --preset mine.toml --data-dir prepared --threads 1
+  torchrun --nproc-per-node 8 -m sketchknitter table --preset paper -o shared/paper
 """
 
 
@@ -69,18 +73,36 @@ def run(argv: list[str]) -> None:
     from sketchknitter.experiments.report import write_all
     from sketchknitter.experiments.results import run_table
     from sketchknitter.experiments.steps import Context
+    from sketchknitter.experiments.team import Team, first
     from sketchknitter.metrics.judge.network import load_judge
 
     if options.jobs > 1 and options.threads > 1:
         raise UserError("--jobs 2 and more take one thread each; leave --threads out")
     use_threads(options.threads)
-    data = open_data(places, table.classes or None)
-    context = Context(data, load_judge(options.judge or None), pick_device(options.device))
-    with Bar() as meter:
-        results = run_table(table, context, folder, meter, options.jobs)
+    team = Team.joined()
+    with first(team, "reading"):
+        data = open_data(places, table.classes or None, progress=not rank_of(team))
+    device = pick_device(options.device, team.world if team else 1)
+    context = Context(data, load_judge(options.judge or None), device)
+    with meter_of(team) as meter:
+        results = run_table(table, context, folder, meter, options.jobs, team)
+    if rank_of(team):
+        return
     paths = write_all(results, folder)
     print((folder / "results.md").read_text(encoding="utf-8"))
     print("written: " + ", ".join(map(str, paths)))
+
+
+def rank_of(team: Team | None) -> int:
+    """This process's number; the first one shows and writes."""
+    return 0 if team is None else team.rank
+
+
+def meter_of(team: Team | None) -> AbstractContextManager[Meter]:
+    """The bar of the first process; the others are silent."""
+    from sketchknitter.experiments.runner import Silent
+
+    return nullcontext(Silent()) if rank_of(team) else Bar()
 
 
 def own_data() -> list[str]:

@@ -17,6 +17,7 @@ from sketchknitter.experiments.declare import CLEAN, REAL, Row, Table
 from sketchknitter.experiments.plan import Plan
 from sketchknitter.experiments.runner import Meter, Runner
 from sketchknitter.experiments.steps import Context
+from sketchknitter.experiments.team import Team, first
 from sketchknitter.seeds import stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import TrainRecord
@@ -76,6 +77,7 @@ def run_table(
     folder: Path,
     meter: Meter | None = None,
     jobs: int = 1,
+    team: Team | None = None,
 ) -> Results:
     """Do what is left to do of a table, then read everything back.
 
@@ -83,15 +85,17 @@ def run_table(
         context: with the table's classes alone.
         folder: of results and cache.
         jobs: rows trained and drawn at the same time, each on one core.
+        team: processes that share the work; each of them runs the same table.
 
     Raises:
         UserError: a model cannot be trained, or a row not be drawn or measured.
     """
     plan = Plan(table, context, folder)
     plan.check()
-    rows, omitted = plan.possible()
+    with first(team, "trying"):  # the others find its answers in the cache
+        rows, omitted = plan.possible()
     steps = {row.name: [plan.measurement(row, s) for s in table.seeds(row)] for row in rows}
-    failed = Runner(context, plan.cache.folder, meter, jobs).run(plan.steps(rows))
+    failed = Runner(context, plan.cache.folder, meter, jobs, team).run(plan.steps(rows))
     for row in list(rows):
         if reasons := [r for s in steps[row.name] if (r := failed.get(s.part.folder))]:
             omitted[row.name] = reasons[0]

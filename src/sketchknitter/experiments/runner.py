@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,7 @@ import torch
 from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import held
 from sketchknitter.experiments.steps import Step, Work, in_order
+from sketchknitter.experiments.team import Team
 from sketchknitter.progress import Progress
 
 BEAT = 0.5  # seconds between two looks at what the processes report
@@ -55,14 +56,25 @@ class Runner:
         folder: of the cache; held while steps run, so that no two runs meet there.
         meter: told of progress.
         jobs: steps done at the same time, each in a process with one thread; 1 does all here.
+        team: the processes that share the steps; each has a runner of the same steps.
+
+    Raises:
+        UserError: jobs below 1, or more beside a team.
     """
 
     def __init__(
-        self, context: Any, folder: Path, meter: Meter | None = None, jobs: int = 1
+        self,
+        context: Any,
+        folder: Path,
+        meter: Meter | None = None,
+        jobs: int = 1,
+        team: Team | None = None,
     ) -> None:
         if jobs < 1:
             raise UserError(f"jobs must be at least 1, not {jobs}")
-        self.context, self.folder, self.jobs = context, folder, jobs
+        if team is not None and jobs > 1:
+            raise UserError("torchrun shares out the work; leave jobs out")
+        self.context, self.folder, self.jobs, self.team = context, folder, jobs, team
         self.meter = meter or Silent()
         self.failed: dict[Path, str] = {}
 
@@ -77,13 +89,15 @@ class Runner:
             UserError: a step cannot be done, another run works in the folder, or a process died.
         """
         todo = in_order(steps)
-        with held(self.folder):
+        with self._held():
             costs = _costs(todo)
             self.meter.plan(
                 sum(costs.values()), sum(costs[s.part.folder] for s in todo if s.part.done)
             )
             left = [s for s in todo if not s.part.done]
-            if self.jobs == 1 or len(left) < 2:
+            if self.team is not None:
+                self._together(self.team, left, costs)
+            elif self.jobs == 1 or len(left) < 2:
                 for step in left:
                     if self._possible(step):
                         self.meter.start(step.title)
@@ -91,6 +105,20 @@ class Runner:
             else:
                 self._spread(left, costs)
         return self.failed
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """The folder, held by the first process of a team for all of them."""
+        if self.team is None:
+            with held(self.folder):
+                yield
+            return
+        with ExitStack() as stack:
+            with self.team.first("holding"):
+                if not self.team.rank:
+                    stack.enter_context(held(self.folder))
+            yield
+            self.team.part_company()
 
     def _possible(self, step: Step) -> bool:
         """Whether nothing that a step needs has failed."""
@@ -115,6 +143,34 @@ class Runner:
         found = _timed(step.work, self.context, step.part.begin(), inputs, told)
         told("", 1, 1)
         return found
+
+    # -- with others -----------------------------------------------------------------------------
+    def _together(self, team: Team, left: list[Step], costs: dict[Path, float]) -> None:
+        """Of the steps whose needs are done, one after the other that no process has taken."""
+        waiting = list(left)
+        while waiting:
+            ready = (s for s in waiting if all(self._over(team, need) for need in s.needs))
+            step = next((s for s in ready if team.claim(s.part)), None)
+            if step is None:
+                waiting = [s for s in waiting if not team.claimed(s.part)]
+                if waiting:
+                    time.sleep(BEAT)
+                continue
+            waiting.remove(step)
+            if self._possible(step):
+                self.meter.start(step.title)
+                self._finish(step, lambda s=step: self._here(s, costs))
+            team.tell(step.part, self.failed.get(step.part.folder, ""))
+        for step in left:
+            self._over(team, step, wait=True)
+
+    def _over(self, team: Team, step: Step, wait: bool = False) -> bool:
+        """Whether a step is done or cannot be, by whichever process."""
+        if not wait and not team.told(step.part):
+            return step.part.done
+        if fault := team.heard(step.part):
+            self.failed[step.part.folder] = fault
+        return True
 
     # -- many at once ----------------------------------------------------------------------------
     def _spread(self, left: list[Step], costs: dict[Path, float]) -> None:

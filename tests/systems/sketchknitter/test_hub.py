@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+from local_hub import Hub, local_hub
 
 from sketchknitter import SketchKnitter
 from sketchknitter.errors import UserError
+from sketchknitter.systems.sketchknitter.card import card
 from sketchknitter.systems.sketchknitter.hub import SHIPPED, locate
+from tiny_model import tiny
 
 
 @pytest.fixture
@@ -73,3 +77,73 @@ def test_pushing_says_when_it_cannot(no_hub: None) -> None:
         model.push_to_hub("owner/name")
     with pytest.raises(UserError, match="'name' is no hub id"):
         model.push_to_hub("name")
+
+
+# -- with a hub ------------------------------------------------------------------------------------
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    with local_hub() as running:
+        files = running.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", running.endpoint)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        yield running
+
+
+def test_what_is_pushed_can_be_pulled(hub: Hub, tmp_path: Path) -> None:
+    model = tiny()
+    model.checkpoint.record["data_name"] = "my drawings"
+    address = model.push_to_hub("owner/name", token="secret")
+    assert address == f"{hub.endpoint}/owner/name"
+    assert "Bearer secret" in hub.tokens
+    assert set(hub.repos["owner/name"]) == {"model.safetensors", "README.md"}
+    pulled = SketchKnitter.from_pretrained("owner/name")
+    assert pulled.classes == model.classes
+    assert pulled.sample(n=3, steps=2, seed=0) == model.sample(n=3, steps=2, seed=0)
+    hub.shutdown()  # what was pulled stays
+    hub.server_close()
+    assert SketchKnitter.from_pretrained("owner/name").classes == model.classes
+
+
+def test_a_card_is_made_and_one_that_is_there_stays(hub: Hub) -> None:
+    model = tiny()
+    model.push_to_hub("owner/name")
+    text = hub.repos["owner/name"]["README.md"].decode()
+    assert text == card(model.checkpoint, "owner/name")
+    assert 'from_pretrained("owner/name")' in text
+    hub.repos["owner/name"]["README.md"] = b"in my own words"
+    model.checkpoint.record["updates"] = 7
+    model.push_to_hub("owner/name")
+    assert hub.repos["owner/name"]["README.md"] == b"in my own words"
+    assert hub.commits["owner/name"] == 2
+
+
+def test_a_card_says_how_the_model_was_made() -> None:
+    model = tiny(classes=("cat", "<b>dog</b>", "a|b"))
+    model.checkpoint.record.update(
+        {
+            "updates": 1200,
+            "drawings": 40,
+            "data_name": "mine\n# not a title",
+            "losses": {"valid_loss": 0.25},
+        }
+    )
+    text = card(model.checkpoint, "owner/my-model")
+    assert "# my-model" in text
+    assert "| updates | 1200 |" in text
+    assert "| loss on held-out drawings | 0.25 |" in text
+    assert "<b>" not in text
+    assert "\n# not" not in text
+    assert "a|b" not in text
+
+
+def test_a_hub_that_refuses_is_quoted(hub: Hub) -> None:
+    hub.refuse = "you may not write here"
+    with pytest.raises(UserError, match=r"owner/name: the hub says: .*you may not write here"):
+        tiny().push_to_hub("owner/name")
+
+
+def test_a_model_that_the_hub_has_not(hub: Hub) -> None:
+    with pytest.raises(UserError, match="the hub says"):
+        SketchKnitter.from_pretrained("owner/other")

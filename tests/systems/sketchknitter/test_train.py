@@ -297,6 +297,21 @@ def test_a_run_leaves_everything_behind(data: PreparedSet, tmp_path: Path) -> No
     assert digest(other.weights) != digest(model.weights)
 
 
+def test_tensorboard_reads_the_log(data: PreparedSet, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    DenoiserRun(
+        DenoiserTrainer(data, tiny(), OPTIM), tmp_path, save_interval=6, log_interval=4
+    ).go()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"loss", "grad_norm", "lr", "valid_loss"} <= set(events.Tags()["scalars"])
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    for key in ("loss", "valid_loss"):
+        seen = [(e.step, e.value) for e in events.Scalars(key)]
+        assert seen == [(r["iteration"], pytest.approx(r[key], rel=1e-6)) for r in log if key in r]
+
+
 def test_the_log_forgets_what_a_killed_run_wrote_too_much(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"iteration": 10, "loss": 1}\n{"iteration": 20, "loss": 2}\n{"iterat')

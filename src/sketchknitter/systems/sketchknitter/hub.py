@@ -11,6 +11,7 @@ from sketchknitter.files import WEIGHTS
 
 SHIPPED = WEIGHTS / "sketchknitter.safetensors"
 FILE = "model.safetensors"  # what a folder or a repository calls its model
+CARD = "README.md"
 _PATIENCE = 5.0  # seconds until a hub that does not answer counts as out of reach
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -77,13 +78,23 @@ def _reachable(endpoint: str) -> bool:
     return True
 
 
-def push(folder: Path, name: str, *, private: bool, token: str | bool | None, message: str) -> str:
-    """Upload a folder to the hub, making the repository where there is none; returns its address.
+def push(
+    model: Path, card: str, name: str, *, private: bool, token: str | bool | None, message: str
+) -> str:
+    """Upload a model to the hub, making the repository where there is none; returns its address.
+
+    Args:
+        model: its file.
+        card: for a repository that has no ``README.md`` yet.
+        name: of the repository, ``owner/name``.
+        private: whether a new one is.
+        token: None takes the one stored on this machine.
+        message: of the commit.
 
     Raises:
         UserError: the hub cannot be reached, or refuses.
     """
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import CommitOperationAdd, HfApi, constants
 
     if not _HUB_ID.fullmatch(name):
         raise UserError(f"{name!r} is no hub id; it reads owner/name")
@@ -92,7 +103,10 @@ def push(folder: Path, name: str, *, private: bool, token: str | bool | None, me
     api = HfApi(token=token)
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
-        api.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
+        files = [CommitOperationAdd(FILE, model)]
+        if not api.file_exists(name, CARD):
+            files.append(CommitOperationAdd(CARD, card.encode()))
+        api.create_commit(name, files, commit_message=message)
     except Exception as error:
         said = " ".join(str(error).split())
         raise UserError(f"{name}: the hub says: {said}") from None

@@ -28,6 +28,7 @@ from sketchknitter.recognizers.scorer import Scorer, best_of
 from sketchknitter.seeds import fresh_seed, stream
 from sketchknitter.settings import ManySteps, Settings
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.card import card
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.hub import FILE, locate, push
@@ -153,6 +154,8 @@ class DrawingModel:
     ) -> str:
         """Save to a Hugging Face hub repository ``owner/name``, made if it is not there.
 
+        A repository without a model card gets one that says what the model's record says.
+
         Returns:
             The repository's address.
 
@@ -160,8 +163,15 @@ class DrawingModel:
             UserError: the hub cannot be reached, or refuses.
         """
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
-            return push(Path(folder), name, private=private, token=token, message=message)
+            path = self.save_pretrained(folder)
+            return push(
+                path,
+                card(self.checkpoint, name),
+                name,
+                private=private,
+                token=token,
+                message=message,
+            )
 
     def to(
         self, device: str | torch.device | None = None, dtype: str | torch.dtype | None = None

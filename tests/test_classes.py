@@ -38,6 +38,15 @@ def test_the_nearest_is_named() -> None:
         class_index(CLASSES, "Coffe_Cup")
 
 
+def test_of_many_classes_only_the_nearest_are_listed() -> None:
+    many = [f"thing {i}" for i in range(300)] + ["teapot"]
+    with pytest.raises(UserError) as caught:
+        class_index(many, "teepot")
+    assert "did you mean 'teapot'?" in str(caught.value)
+    assert "more" in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
 def test_an_exact_name_wins_and_an_ambiguous_one_is_none() -> None:
     assert class_index(("Cat", "cat"), "cat") == 1
     assert find_class(("Cat", "cat"), "CAT") is None

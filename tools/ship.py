@@ -1,6 +1,7 @@
 """Turn a training run's model into the shipped weights: float16, paths left out of the record.
 
 python tools/ship.py runs/shipped/model.safetensors [--note "…"]
+python tools/ship.py outlook.safetensors --run runs/outlook      # with what its training took
 """
 
 from __future__ import annotations
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import torch
 
+from sketchknitter.files import read_tensors
+from sketchknitter.recognizers.outlook import OUTLOOK_WEIGHTS, Outlook
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.hub import SHIPPED
 from sketchknitter.systems.sketchknitter.run import digest
 from sketchknitter.systems.sketchknitter.student import PREFIX
+from sketchknitter.training.run import STATE
 
 
 def without_folders(command: str) -> str:
@@ -21,12 +25,25 @@ def without_folders(command: str) -> str:
     return " ".join(Path(w).name if "/" in w else w for w in command.split())
 
 
+def ship_outlook(path: Path, run: Path) -> None:
+    """The outlook as it was trained, and how long that took."""
+    network = Outlook.load(path)
+    header = read_tensors(run / STATE)[1]
+    took = {"seconds": round(header["seconds"], 1), "cpu": round(header["cpu"], 1), "device": "cpu"}
+    network.save(OUTLOOK_WEIGHTS, network.record | took)
+    print(f"{OUTLOOK_WEIGHTS}: {OUTLOOK_WEIGHTS.stat().st_size / 1e6:.1f} MB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--note", default="", help="what the record should say besides")
+    parser.add_argument("--run", type=Path, help="of an outlook: the folder of its training")
     options = parser.parse_args()
+    if options.run:
+        ship_outlook(options.model, options.run)
+        return
     checkpoint = Checkpoint.load(options.model)
     checkpoint.weights = {
         k: v.to(torch.float16) if v.is_floating_point() else v

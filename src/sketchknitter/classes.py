@@ -8,6 +8,8 @@ from difflib import get_close_matches
 from sketchknitter.errors import UserError
 
 NO_CLASS = "none"
+WELL_KNOWN = 300  # training drawings of a class from which on a model knows it well
+LISTED = 40  # classes that a message lists
 
 
 def plain(name: str) -> str:
@@ -30,14 +32,23 @@ def class_index(classes: Sequence[str], name: str, whose: str = "this model draw
         whose: begins the list of known classes in the error.
 
     Raises:
-        UserError: an unknown class; the message lists the known ones, the nearest first.
+        UserError: an unknown class; the message lists the known ones, or of many the nearest.
     """
     found = find_class(classes, name)
     if found is not None:
         return list(classes).index(found)
     near = get_close_matches(plain(name), [plain(c) for c in classes], n=1)
     hint = f"did you mean {next(c for c in classes if plain(c) == near[0])!r}? " if near else ""
-    raise UserError(f"no class {name!r}; {hint}{whose}: {', '.join(classes) or 'no classes'}")
+    raise UserError(f"no class {name!r}; {hint}{whose}: {_listed(classes, name)}")
+
+
+def _listed(classes: Sequence[str], name: str) -> str:
+    """All classes; of many only those whose names are like ``name``, and how many more."""
+    if len(classes) <= LISTED:
+        return ", ".join(classes) or "no classes"
+    near = get_close_matches(plain(name), [plain(c) for c in classes], n=8, cutoff=0.4)
+    shown = [c for c in classes if plain(c) in near] or list(classes[:8])
+    return f"{', '.join(shown)} and {len(classes) - len(shown)} more"
 
 
 def split_names(words: Iterable[str], classes: Sequence[str] | None = None) -> list[str]:

@@ -135,7 +135,7 @@ def few(folder: Path, count: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("which", ["judge", "guide", "reader"])
+@pytest.mark.parametrize("which", ["judge", "guide", "reader", "outlook"])
 def test_the_same_command_writes_the_same_file(which, tmp_path, capsys):
     data = few(tmp_path / "data", 20)
     outs = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
@@ -145,10 +145,16 @@ def test_the_same_command_writes_the_same_file(which, tmp_path, capsys):
     assert "top-1 on test" in capsys.readouterr().out
     assert outs[0].read_bytes() == outs[1].read_bytes()
     from sketchknitter.metrics.judge.network import load_judge
+    from sketchknitter.recognizers.outlook import Outlook
     from sketchknitter.recognizers.picture import Recognizer
     from sketchknitter.recognizers.points import Reader
 
-    load = {"judge": load_judge, "guide": Recognizer.load, "reader": Reader.load}[which]
+    load = {
+        "judge": load_judge,
+        "guide": Recognizer.load,
+        "reader": Reader.load,
+        "outlook": Outlook.load,
+    }[which]
     assert load(outs[0]).classes == ("apple", "face")
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -13,9 +12,6 @@ from sketchknitter.cli import edits
 from sketchknitter.cli.paper import Paper
 from sketchknitter.errors import UserError
 from sketchknitter.settings import Completing
-
-if TYPE_CHECKING:
-    from sketchknitter.sketch import Sketch
 
 DESCRIPTION = """Finish an unfinished drawing, n times; what was drawn stays as it is.
 
@@ -75,7 +71,7 @@ def run(argv: list[str]) -> None:
     model = edits.load(what)
     from sketchknitter.editing.complete import complete
     from sketchknitter.editing.options import BATCH
-    from sketchknitter.editing.plain import steps_of
+    from sketchknitter.editing.plain import guess_of, steps_of
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
@@ -104,18 +100,11 @@ def run(argv: list[str]) -> None:
     if what.n > 1:
         kept = None if what.heal else sketch
         apart = f", new ink {spread_of(done, kept):.1%} of the size apart on average"
+    guess = None if sketch.label else guess_of(model, sketch, what.where, what.method)
     print(
-        f"finished {_classes(what.label, done)}: {what.n} ending"
+        f"finished {edits.class_note(what.label, [d.label for d in done], guess)}: {what.n} ending"
         f"{'s' * (what.n > 1)}{apart}, {clock}; {what.output}"
     )
-
-
-def _classes(asked: str, done: Sequence[Sketch]) -> str:
-    """What the endings were taken for, in words."""
-    names = list(dict.fromkeys(d.label for d in done))
-    if len(names) == 1:
-        return edits.class_note(asked, names[0])
-    return f"as {', '.join(str(n) for n in names)} (guessed; --class names one)"
 
 
 def _check(what: CompleteOptions) -> None:

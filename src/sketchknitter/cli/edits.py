@@ -19,6 +19,7 @@ from sketchknitter.errors import UserError
 if TYPE_CHECKING:
     from sketchknitter.diffusion.sampler import Frame
     from sketchknitter.editing.model import SketchKnitter
+    from sketchknitter.editing.prospects import Guess
     from sketchknitter.sketch import Sketch
 
 NOT_NAMED = "guess"
@@ -136,11 +137,21 @@ class Clock:
         return f"{time.perf_counter() - self.start:.1f} s"
 
 
-def class_note(asked: str, found: str | None) -> str:
-    """What the drawing was taken for, in words."""
-    if found is None:
-        return "without a class"
-    return f"as {found}" + (" (guessed; --class names another)" if asked == NOT_NAMED else "")
+def class_note(asked: str, found: Sequence[str | None], guess: Guess | None = None) -> str:
+    """What drawings were taken for, in words.
+
+    Args:
+        asked: --class.
+        found: class of each result, None is no class.
+        guess: of the input's class with its probabilities, where there was one.
+    """
+    names = [name or "no class" for name in dict.fromkeys(found)]
+    words = "without a class" if names == ["no class"] else f"as {', '.join(names)}"
+    if asked != NOT_NAMED:
+        return words
+    if guess is not None:
+        return f"{words} ({guess}; --class names one)"
+    return words + (" (guessed; --class names another)" if names != ["no class"] else "")
 
 
 def into_svg(source: str, new: Sequence[Any], extent: float, color: str = "black") -> str:

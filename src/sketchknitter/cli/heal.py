@@ -71,7 +71,7 @@ def run(argv: list[str]) -> None:
     sketch = edits.read(what.file)
     model = edits.load(what)
     from sketchknitter.editing.heal import heal
-    from sketchknitter.editing.plain import steps_of
+    from sketchknitter.editing.plain import guess_of, steps_of
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
@@ -89,9 +89,10 @@ def run(argv: list[str]) -> None:
         )
     edits.write([healed], what.output, **paper)
     moved = spread_of([sketch, healed])
+    guess = None if sketch.label else guess_of(model, sketch, None, what.method)
+    note = edits.class_note(what.label, [healed.label], guess)
     print(
-        f"healed {edits.class_note(what.label, healed.label)}: {moved:.1%} of its size from the"
-        f" input, {clock}; {what.output}"
+        f"healed {note}: {moved:.1%} of its size from the input, {clock}; {what.output}"
         if what.strength != 0
         else f"strength 0 changes nothing; {what.output}"
     )

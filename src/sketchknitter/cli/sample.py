@@ -51,7 +51,8 @@ class SampleOptions:
     label: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[CLASS ...]")
     ] = ()
-    """classes to draw in turn (cat pig, or cat,pig); nothing is all of them, "none" is no class"""
+    """classes to draw in turn (cat pig, or cat,pig); nothing is all well-known ones, "none" is
+    no class"""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 25
     """how many sketches"""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "sketches.svg"
@@ -159,7 +160,7 @@ def _named(model: SketchKnitter, what: SampleOptions) -> str:
     """ " of cat", " of 31 classes", or nothing for a model without classes."""
     names = split_names(what.label, model.classes)
     if not names:
-        kinds = min(what.num_samples, len(model.classes))
+        kinds = min(what.num_samples, len(model.usual_classes))
         return f" of {kinds} class{'es' if kinds > 1 else ''}" if kinds else ""
     return " of " + ", ".join(find_class(model.classes, n) or "no class" for n in names)
 

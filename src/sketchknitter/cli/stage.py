@@ -28,7 +28,8 @@ examples:
 RECOGNIZERS = """Train one of the small classifiers on labeled drawings.
 
 judge: measures drawings (fid_sketch, recognition); guide: looks at pictures while a drawing is
-healed; reader: tells from the points what an unfinished drawing will be.
+healed; reader: tells from the points what a rough or unfinished drawing will be;
+outlook: tells that, how many points are missing, and where the whole drawing will lie.
 The same drawings, options and seed give the same file.
 
 examples:
@@ -44,7 +45,7 @@ examples:
 class RecognizerOptions:
     """The recognizer."""
 
-    stage: Literal["judge", "guide", "reader"]
+    stage: Literal["judge", "guide", "reader", "outlook"]
     """what to train"""
     data_dir: tuple[str, ...] = ()
     """labeled drawings: a folder of files with splits, a prepared set, or drawing files"""
@@ -53,13 +54,16 @@ class RecognizerOptions:
     start: str = ""
     """weights of the same kind to go on from"""
     iterations: int = 0
-    """training updates; 0 is the number for this recognizer: 8000, 3000, 6000"""
-    batch_size: int = 64
-    """drawings for each update"""
+    """training updates; 0 is the number for this recognizer: 8000, 3000, 6000, 6000"""
+    batch_size: int = 0
+    """drawings for each update; 0 is the number for this recognizer: 64, 64, 64, 128"""
     lr: float = 0.0
-    """peak learning rate of AdamW; 0 is the number for this recognizer: 0.003, 0.003, 0.002"""
+    """peak learning rate of AdamW (of Muon for the outlook's hidden matrices twice that); 0 is the
+    number for this recognizer: 0.003, 0.003, 0.002, 0.002"""
     seed: int = -1
-    """same seed, same file; -1 is the number for this recognizer: 1, 2, 4"""
+    """same seed, same file; -1 is the number for this recognizer: 1, 2, 4, 5"""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """autocast type; bfloat16 pays off only where the processor has it"""
     log_dir: str = ""
     """folder of the run, for its log and --resume; else none"""
     resume: bool = False
@@ -107,7 +111,7 @@ def run(argv: list[str]) -> int:
     """Train the stage that was asked for; returns the exit status."""
     words = " ".join(argv).replace("--stage=", "--stage ").split()
     after = words[words.index("--stage") + 1 :] if "--stage" in words else []
-    if after and after[0] in ("judge", "guide", "reader"):
+    if after and after[0] in ("judge", "guide", "reader", "outlook"):
         return _recognizer(argv)
     if after and after[0] == "distill":
         return distill.run(argv)
@@ -136,9 +140,10 @@ def _recognizer(argv: list[str]) -> int:
     config = replace(
         config,
         iterations=options.iterations or config.iterations,
-        batch_size=options.batch_size,
+        batch_size=options.batch_size or config.batch_size,
         lr=options.lr or config.lr,
         seed=config.seed if options.seed < 0 else options.seed,
+        precision=options.precision,
     )
     with (
         Signals() as signals,
@@ -153,6 +158,7 @@ def _recognizer(argv: list[str]) -> int:
             config,
             options.out,
             folder=options.log_dir or None,
+            record={"command": _command(options, config)},
             resume=options.resume,
             report=report,
             stop=lambda: signals.caught is not None,
@@ -164,6 +170,21 @@ def _recognizer(argv: list[str]) -> int:
         return 130
     print(f"{options.out}: top-1 on test drawings {record['test_top1']:.2%}")
     return 0
+
+
+def _command(options: RecognizerOptions, config: Any) -> str:
+    """What gives the same weights again, with every number and without folders."""
+    words = [f"sketchknitter train --stage {options.stage} --data-dir"]
+    words += [Path(place).name for place in options.data_dir]
+    if options.start:
+        words.append(f"--start {Path(options.start).name}")
+    words += [
+        f"--iterations {config.iterations} --batch-size {config.batch_size} --lr {config.lr:g}",
+        f"--seed {config.seed} --precision {config.precision}",
+    ]
+    if options.stage == "judge":
+        words.append(f"--scribbled {options.scribbled:g} --margin {options.margin:g}")
+    return " ".join(words)
 
 
 def _lesson(options: RecognizerOptions, sets: Any) -> tuple[Callable[[], Any], Any]:
@@ -188,6 +209,12 @@ def _lesson(options: RecognizerOptions, sets: Any) -> tuple[Callable[[], Any], A
 
         guide = Recognizer.load(start) if start else None
         return lambda: GuideLesson(sets, GUIDE_LAW, guide), GUIDE_CONFIG
+    if options.stage == "outlook":
+        from sketchknitter.recognizers.outlook import Outlook
+        from sketchknitter.recognizers.outlook_training import OUTLOOK_CONFIG, OutlookLesson
+
+        outlook = Outlook.load(start) if start else None
+        return lambda: OutlookLesson(sets, start=outlook), OUTLOOK_CONFIG
     from sketchknitter.recognizers.points import Reader
     from sketchknitter.recognizers.points_training import READER_CONFIG, ReaderLesson
 

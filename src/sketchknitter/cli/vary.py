@@ -54,7 +54,7 @@ def run(argv: list[str]) -> None:
     paper = options.paper.options(what.output)
     sketch = edits.read(what.file)
     model = edits.load(what)
-    from sketchknitter.editing.plain import steps_of
+    from sketchknitter.editing.plain import guess_of, steps_of
     from sketchknitter.editing.vary import vary
     from sketchknitter.metrics.spread import spread_of
 
@@ -72,7 +72,9 @@ def run(argv: list[str]) -> None:
             **vars(options.how),
         )
     edits.write(new, what.output, captions=what.captions, **paper)
+    guess = None if sketch.label else guess_of(model, sketch, None, what.method)
+    note = edits.class_note(what.label, [new[0].label], guess)
     print(
-        f"varied {edits.class_note(what.label, new[0].label)}: {len(new)} drawings, on average"
+        f"varied {note}: {len(new)} drawings, on average"
         f" {spread_of(new):.1%} of their size apart, {clock}; {what.output}"
     )

@@ -211,22 +211,22 @@ class Mixture:
         kind = kinds[place]
         e = _reframed(plain, rng, self.shift, self.zoom)
         if kind == "prefix":
-            return _known(e, np.arange(len(e.points)) < _cut(len(e.points), rng))
+            return _known(e, np.arange(len(e.points)) < cut_anywhere(len(e.points), rng))
         if kind == "suffix":
-            return _known(e, np.arange(len(e.points)) >= _cut(len(e.points), rng))
+            return _known(e, np.arange(len(e.points)) >= cut_anywhere(len(e.points), rng))
         if kind == "strokes":
-            return _known(e, _whole_strokes(e, rng))
+            return _known(e, whole_strokes(e, rng))
         if kind == "patch":
-            return _known(e, _outside_disk(e, rng))
+            return _known(e, outside_disk(e, rng))
         if not (kind == "deformed" and rng.random() < self.clean):
             e = deformed(e, rng, codec.max_points)
         e = replace(e, rough=np.ones(len(e.points), bool), strength=e.strength or 0.0)
         if rng.random() < self.blind:
             e = replace(e, strength=None)
         if kind == "deformed_prefix":
-            return replace(e, rough=np.arange(len(e.points)) < _cut(len(e.points), rng))
+            return replace(e, rough=np.arange(len(e.points)) < cut_anywhere(len(e.points), rng))
         if kind == "repaired":
-            known = _whole_strokes(e, rng)
+            known = whole_strokes(e, rng)
             shown = np.where(known[:, None], e.points, e.shown)
             return replace(e, known=known, rough=~known, shown=shown)
         return e
@@ -256,7 +256,8 @@ def _known(e: Example, known: Flags) -> Example:
     return replace(e, known=known)
 
 
-def _cut(n: int, rng: np.random.Generator) -> int:
+def cut_anywhere(n: int, rng: np.random.Generator) -> int:
+    """How many of ``n`` points lie before a cut."""
     return int(np.clip(round(n * rng.uniform(0.05, 0.95)), 1, max(1, n - 1)))
 
 
@@ -265,11 +266,12 @@ def stroke_of(pens: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.cumsum(np.append(0, pens[:-1] == LIFT))
 
 
-def _whole_strokes(e: Example, rng: np.random.Generator) -> Flags:
+def whole_strokes(e: Example, rng: np.random.Generator) -> Flags:
+    """The points of some strokes, (n,); of one alone, its beginning."""
     stroke = stroke_of(e.pens)
     count = int(stroke[-1]) + 1
     if count == 1:
-        return np.arange(len(stroke)) < _cut(len(stroke), rng)
+        return np.arange(len(stroke)) < cut_anywhere(len(stroke), rng)
     known = rng.random(count) < rng.uniform(0.15, 0.9)
     known[rng.integers(count)] = True
     if known.all():
@@ -277,12 +279,13 @@ def _whole_strokes(e: Example, rng: np.random.Generator) -> Flags:
     return known[stroke]
 
 
-def _outside_disk(e: Example, rng: np.random.Generator) -> Flags:
+def outside_disk(e: Example, rng: np.random.Generator) -> Flags:
+    """The points outside a disk around one of them, (n,)."""
     size = float(np.ptp(e.points, axis=0).max())
     middle = e.points[rng.integers(len(e.points))]
     away = np.hypot(*(e.points - middle).T)
     outside = away > size * rng.uniform(0.05, 0.4)
-    return outside if outside.any() else np.arange(len(outside)) < _cut(len(outside), rng)
+    return outside if outside.any() else np.arange(len(outside)) < cut_anywhere(len(outside), rng)
 
 
 # -- deformations --------------------------------------------------------------------------------
@@ -305,9 +308,14 @@ def _moved(e: Example, by: Array) -> Example:
 
 
 def white(e: Example, rng: np.random.Generator, most: int) -> Example:
-    """Every point moved by itself (the protocol of the paper's Table 4)."""
+    """Every point moved by itself, weakly or strongly."""
+    return moved_by(e, np.exp(rng.uniform(np.log(0.008), np.log(0.5))), rng)
+
+
+def moved_by(e: Example, strength: float, rng: np.random.Generator) -> Example:
+    """Every point moved by itself (the protocol of the paper's Table 4), along each axis by a
+    standard deviation of ``strength`` longer sides."""
     size = float(np.ptp(e.points, axis=0).max())
-    strength = np.exp(rng.uniform(np.log(0.008), np.log(0.5)))
     return _moved(e, size * strength * rng.standard_normal(e.points.shape))
 
 

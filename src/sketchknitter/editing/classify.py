@@ -21,6 +21,7 @@ from sketchknitter.editing.plan import Plan, rows_of
 from sketchknitter.errors import SettingError
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.raster import render
+from sketchknitter.recognizers.outlook import OUTLOOK_WEIGHTS, Outlook, as_seen
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.recognizers.points import LONGEST, READER_WEIGHTS, Reader
 from sketchknitter.seeds import stream
@@ -193,8 +194,15 @@ def reader() -> Reader | None:
     return Reader.load() if READER_WEIGHTS.exists() else None
 
 
+@lru_cache(maxsize=1)
+def outlook() -> Outlook | None:
+    """The shipped outlook, or None where there is none."""
+    return Outlook.load() if OUTLOOK_WEIGHTS.exists() else None
+
+
 def _seen(model: DrawingModel, sketch: Sketch) -> np.ndarray:
-    """The guide's log-probabilities for the model's classes, (C,); even without a guide."""
+    """The guide's log-probabilities for the model's classes, (C,); NaN for those that it does not
+    know, even ones without a guide."""
     network = guide()
     out = np.zeros(len(model.classes))
     if network is None:
@@ -204,18 +212,30 @@ def _seen(model: DrawingModel, sketch: Sketch) -> np.ndarray:
     ink = 1 - torch.from_numpy(picture).float()[None, None] / 255
     log_p = network(ink).log_softmax(dim=-1)[0].double().numpy()
     table = dict(zip(network.classes, log_p, strict=True))
-    lowest = float(log_p.min())
-    return np.array([table.get(name, lowest) for name in model.classes])
+    return np.array([table.get(name, np.nan) for name in model.classes])
 
 
 def _read(model: DrawingModel, sketch: Sketch, finished: bool) -> np.ndarray | None:
-    """The reader's log-probabilities for the model's classes, (C,); None where it knows not all."""
+    """The reader's log-probabilities for the model's classes, (C,), or the outlook's where the
+    reader does not know all of them; None where neither does."""
     network = reader()
     if network is None or not set(model.classes) <= set(network.classes):
-        return None
+        return _foreseen(model, sketch, finished)
     drawn = outline(sketch, most=LONGEST)
     log_p = network.log_probabilities(drawn.points, drawn.ends, finished)
     table = dict(zip(network.classes, log_p, strict=True))
+    return np.array([table[name] for name in model.classes])
+
+
+def _foreseen(model: DrawingModel, sketch: Sketch, finished: bool) -> np.ndarray | None:
+    """The outlook's log-probabilities for the model's classes; None where it knows not all."""
+    network = outlook()
+    if network is None or not set(model.classes) <= set(network.classes):
+        return None
+    drawn = outline(sketch, most=LONGEST)
+    where = "nothing" if finished else "anywhere"
+    p = network.class_probabilities(as_seen(drawn.points, drawn.ends, where, rough=True))
+    table = dict(zip(network.classes, np.log(np.maximum(p, 1e-12)), strict=True))
     return np.array([table[name] for name in model.classes])
 
 
@@ -270,6 +290,12 @@ def probabilities(
     # a picture of errors tells the guide nothing
     clear = np.interp(error_of(sketch), (CLEAR, UNCLEAR), (1.0, 0.0))
     score = found + _seen(model, sketch) * clear
+    strange = np.isnan(score)
+    if strange.any():  # to the guide, what it does not know stays as likely as all it knows
+        own = found[~strange]
+        score[strange] = found[strange]
+        if own.size:
+            score[~strange] += np.logaddexp.reduce(own) - np.logaddexp.reduce(score[~strange])
     p: np.ndarray = np.exp(score - score.max())
     return p / p.sum()
 

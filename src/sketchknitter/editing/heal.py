@@ -83,7 +83,7 @@ def heal_all(
         strength: 0 (the drawing itself) … 1 (hardly bound to it); None lets the plain way judge
             for itself, and is 0.3 for the guided one.
         label: a class (another one turns the drawing into it), "guess" (its own label; else the
-            plain way needs none, and the guided one takes the likeliest class) or None.
+            likeliest class, which the plain way takes only where it is likely) or None.
         keep: strokes that stay exactly as they are.
         anchor: hold points about where they were.
         seed: same seed, same result; drawing i of a list has a stream of its own.
@@ -105,11 +105,10 @@ def heal_all(
     if strength == 0:
         return list(sketches)
     if method == "auto" and model.denoiser.condition:
-        found = [label_index(model, label, s) for s in sketches]
         return plain.redraw(
             model,
             sketches,
-            [len(model.classes) if i is None else i for i in found],
+            [believed(model, label, s) for s in sketches],
             plain.sampling_of(model, settings_of(settings, Healing())),
             strength=strength,
             keep=keep,
@@ -145,6 +144,15 @@ def heal_all(
     return [
         emitted(p, d, frozenset(keep), name) for p, d, name in zip(plans, out, names, strict=True)
     ]
+
+
+def believed(model: DrawingModel, label: str | None, sketch: Sketch) -> int:
+    """Index of the class that a plain run is told; the number of classes is none."""
+    index = label_index(model, label, sketch)
+    if index is None:
+        guess = plain.guess_of(model, sketch, None)
+        index = len(model.classes) if guess is None else guess.label
+    return index
 
 
 def heal(

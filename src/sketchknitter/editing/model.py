@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from sketchknitter.data.outline import check
-from sketchknitter.editing.classify import Where, probabilities
+from sketchknitter.editing.classify import Where
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal
 from sketchknitter.editing.interpolate import interpolate
 from sketchknitter.editing.options import GUIDED_STEPS, Show, Watch
+from sketchknitter.editing.plain import class_chances
 from sketchknitter.editing.vary import vary
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import fresh_seed
@@ -47,7 +48,7 @@ class SketchKnitter(DrawingModel):
             raise UserError("this model was trained without classes: it cannot name any")
         drawing = Sketch.of(sketch)
         check(drawing)
-        chance = probabilities(self, drawing, finished=finished)
+        chance = class_chances(self, drawing, finished)
         order = np.argsort(-chance, kind="stable")
         return {self.classes[i]: float(chance[i]) for i in order}
 

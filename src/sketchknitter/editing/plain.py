@@ -19,14 +19,14 @@ from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.editing.classify import Where, whole
+from sketchknitter.editing.classify import Where, outlook, probabilities, whole
 from sketchknitter.editing.options import BATCH, INK, Show, Watch, guided_steps, standing
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.prospects import (
+    Guess,
     Outlook,
-    class_probabilities,
     ending_labels,
-    outlook,
+    guessed,
     plans,
 )
 from sketchknitter.geometry import QUICKDRAW_SIZE
@@ -90,6 +90,27 @@ def outlook_for(model: DrawingModel) -> Outlook | None:
     return outlook() if model.denoiser.condition else None
 
 
+def guess_of(
+    model: DrawingModel, sketch: Sketch, where: Where | None, method: str = "auto"
+) -> Guess | None:
+    """What a plain edit takes a drawing for of which something is missing (``where``), or nothing.
+
+    None where no network tells.
+    """
+    network = outlook_for(model) if method == "auto" else None
+    return None if network is None else guessed(network, model.classes, sketch, where)
+
+
+def class_chances(model: DrawingModel, sketch: Sketch, finished: bool) -> np.ndarray:
+    """How likely a drawing shows, or will show, each class of the model, (C,), in all 1: by the
+    outlook where it knows all of them, else by :func:`classify.probabilities`."""
+    network = outlook()
+    if network is None or not set(model.classes) <= set(network.classes):
+        return probabilities(model, sketch, finished=finished)
+    chances = guessed(network, model.classes, sketch, None if finished else "end").chances[:-1]
+    return np.asarray(chances / chances.sum())
+
+
 def steps_of(model: DrawingModel, how: Editing, method: str) -> int:
     """How many evaluations an edit takes for each batch."""
     if method == "auto" and model.denoiser.condition:
@@ -122,13 +143,13 @@ def finish(
         more: points to add; None draws them from the distribution that ``network`` has learned.
     """
     if label is None:
-        chances = class_probabilities(network, model.classes, sketch, where)
+        chances = guessed(network, model.classes, sketch, where).chances
         labels = ending_labels(chances, n, stream(seed, LABELS)).tolist()
     else:
         labels = [label] * n
     rngs = [stream(seed, PLANS, i) for i in range(n)]
     most = model.config.codec.max_points
-    chosen = plans(network, model.classes, sketch, labels, where, rngs, most, more)
+    chosen = plans(network, model.classes, sketch, labels, where, rngs, most, more, heal > 0)
     strength = FARTHEST * heal if heal else None
     told = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
     done = [i for i, p in enumerate(chosen) if p.count == len(p.outline) and not heal]

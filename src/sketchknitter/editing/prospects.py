@@ -1,9 +1,9 @@
-"""What an unfinished drawing may become: class, missing points and frame of each ending."""
+"""What a drawing is or may become: class, missing points and frame of each ending."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,33 +12,63 @@ from sketchknitter.data.outline import outline
 from sketchknitter.editing.classify import Where, _places
 from sketchknitter.editing.plan import Plan
 from sketchknitter.geometry import QUICKDRAW_SIZE
-from sketchknitter.recognizers.outlook import LONGEST, OUTLOOK_WEIGHTS, Outlook, as_seen
+from sketchknitter.recognizers.outlook import FRAME, LONGEST, Outlook, as_seen
 from sketchknitter.sketch import Sketch
 
 LARGEST = 3.0  # times as large as its known part a drawing is drawn at most
 FINISHED = 3.0  # how much likelier a person's drawing is finished than one of the training mixture
 TYPICAL = 0.85  # share of the whole's size that a known part is taken to have before it is known
+SURE = 0.5  # probability from which on the likeliest class is believed
 
 
-@lru_cache(maxsize=1)
-def outlook() -> Outlook | None:
-    """The shipped outlook, or None where there is none."""
-    return Outlook.load() if OUTLOOK_WEIGHTS.exists() else None
+@dataclass(frozen=True)
+class Guess:
+    """What a drawing is taken for.
+
+    Attributes:
+        classes: of the model.
+        chances: probability of each, and of none of them, (C + 1,).
+    """
+
+    classes: tuple[str, ...]
+    chances: NDArray[np.float64]
+
+    @property
+    def sure(self) -> bool:
+        """Whether one class is likely enough to be believed."""
+        return bool(self.classes) and float(self.chances[:-1].max()) >= SURE
+
+    @property
+    def label(self) -> int:
+        """Index of the class that is believed; the number of classes where none is."""
+        return int(self.chances[:-1].argmax()) if self.sure else len(self.classes)
+
+    def likeliest(self, count: int = 3) -> list[tuple[str, float]]:
+        """The likeliest classes with their probabilities, falling."""
+        order = np.argsort(-self.chances[:-1], kind="stable")[:count]
+        return [(self.classes[i], float(self.chances[i])) for i in order]
+
+    def __str__(self) -> str:
+        named = ", ".join(f"{name} {p:.0%}" for name, p in self.likeliest())
+        return named if self.sure else f"not sure: {named}"
 
 
-def class_probabilities(
-    network: Outlook, classes: Sequence[str], sketch: Sketch, where: Where
-) -> NDArray[np.float64]:
-    """Of each of ``classes``, and of none of them: (C + 1,), what ``sketch`` may become."""
-    seen = _seen(sketch, where)
+def guessed(network: Outlook, classes: Sequence[str], sketch: Sketch, where: Where | None) -> Guess:
+    """What ``sketch`` shows, or will show where something is missing (``where``; None: nothing)."""
+    seen = _whole(sketch) if where is None else _seen(sketch, where)
     found = dict(zip(network.classes, network.class_probabilities(seen), strict=True))
     out = np.array([found.get(name, 0.0) for name in classes])
-    return np.append(out, max(0.0, 1.0 - out.sum()))
+    return Guess(tuple(classes), np.append(out, max(0.0, 1.0 - out.sum())))
 
 
-def _seen(sketch: Sketch, where: Where) -> NDArray[np.float32]:
+def _whole(sketch: Sketch) -> NDArray[np.float32]:
+    known = outline(sketch, most=LONGEST)
+    return as_seen(known.points, known.ends, "nothing", rough=True)
+
+
+def _seen(sketch: Sketch, where: Where, rough: bool = False) -> NDArray[np.float32]:
     known = outline(sketch, TYPICAL, LONGEST * 3 // 4)
-    return as_seen(known.points, known.ends, where)
+    return as_seen(known.points, known.ends, where, rough)
 
 
 def ending_labels(
@@ -67,6 +97,7 @@ def plans(
     rngs: Sequence[np.random.Generator],
     longest: int,
     more: int | None = None,
+    rough: bool = False,
 ) -> list[Plan]:
     """One plan for each ending: how many points are missing, and where the whole drawing lies.
 
@@ -75,8 +106,9 @@ def plans(
         rngs: one stream for each ending.
         longest: points of a drawing at most.
         more: points to add; None draws them from what the network has learned.
+        rough: whether the points that are there may be off.
     """
-    seen = _seen(sketch, where)
+    seen = _seen(sketch, where, rough)
     index = {name: i for i, name in enumerate(network.classes)}
     none = len(network.classes)
     own = [index.get(classes[i], none) if i < len(classes) else none for i in labels]
@@ -84,7 +116,10 @@ def plans(
     out = []
     for i, rng in enumerate(rngs):
         missing = _missing(chances[i], rng) if more is None else more
-        frame = network.draw_frame(features[i], missing, rng)
+        # where nothing is missing, and nothing off, the drawing is the whole
+        frame = (
+            network.draw_frame(features[i], missing, rng) if missing or rough else np.zeros(FRAME)
+        )
         ratio = float(np.clip(np.exp(frame[0]), 1.0, LARGEST))
         known = outline(sketch, 1 / ratio, max(2, longest - max(missing, longest // 4)))
         missing = min(missing, longest - len(known))

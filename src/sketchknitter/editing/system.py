@@ -129,7 +129,7 @@ class Drawer:
 
     def _as_usual(self, labels: Sequence[str], seed: int) -> bool:
         """Whether these are the labels that the model draws when it is asked for no class."""
-        usual, names = mixed(self.model.classes, len(labels), seed), list(labels)
+        usual, names = mixed(self.model.usual_classes, len(labels), seed), list(labels)
         return names == usual
 
     def _healed(

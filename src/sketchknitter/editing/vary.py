@@ -10,7 +10,7 @@ from sketchknitter.editing.classify import (
     guess,
     label_index,
 )
-from sketchknitter.editing.heal import heal_all
+from sketchknitter.editing.heal import believed, heal_all
 from sketchknitter.editing.options import Show, Watch, _check_strength, settings_of
 from sketchknitter.errors import SettingError
 from sketchknitter.settings import Healing
@@ -55,12 +55,11 @@ def _plain(
 ) -> list[Sketch]:
     check(sketch)
     _check_strength(strength)
-    index = label_index(model, label, sketch)
     return plain.variations(
         model,
         sketch,
         n,
-        len(model.classes) if index is None else index,
+        believed(model, label, sketch),
         plain.sampling_of(model, settings_of(settings, Healing())),
         strength=strength,
         seed=seed,

@@ -1,8 +1,9 @@
-"""The outlook of an unfinished drawing: what it may be, how much is missing, where it will end.
+"""The outlook of a drawing: what it may be, how much is missing, where the whole will lie.
 
 The denoiser needs to know how many points a drawing has and where its box lies before it starts.
 Of an unfinished drawing nobody knows either; this network has learned the distribution of both,
-given the points that are there and, where it is told, the class.
+given the points that are there and, where it is told, the class. It has seen rough drawings, too:
+of one whose points are off it says what was meant.
 """
 
 from __future__ import annotations
@@ -20,33 +21,37 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sketchknitter.files import WEIGHTS
-from sketchknitter.nn.layers import PLACES, Attention, ResBlock, progress
+from sketchknitter.nn.layers import PLACES, Attention, progress
 from sketchknitter.nn.stored import read_network, restore, save_network
+from sketchknitter.recognizers.points import Halved, PointBlock
 
-OUTLOOK_FORMAT = "sketchknitter-outlook/1"
+OUTLOOK_FORMAT = "sketchknitter-outlook/2"
 OUTLOOK_WEIGHTS = WEIGHTS / "outlook.safetensors"
-WHERE = ("end", "start", "anywhere")  # what of a drawing is missing
-INPUTS = 8  # x, y, dx, dy, stroke end, and what is missing: the end, the beginning, parts anywhere
+WHERE = ("end", "start", "anywhere", "nothing")  # what of a drawing may be missing
+INPUTS = 6 + len(WHERE)  # x, y, dx, dy, stroke end, whether points may be off, what may be missing
 LONGEST = 97  # points of a drawing
-FRAME = 3  # log(whole size / known size), and the whole's center off the known one's, in its sizes
+FRAME = 3  # log(whole size / seen size), and the whole's center off the seen one's, in whole sizes
 LEAST_SPREAD = 0.02  # standard deviation of a frame's component
 
 
 def as_seen(
-    points: NDArray[np.float64], ends: NDArray[np.bool_], where: str
+    points: NDArray[np.float64], ends: NDArray[np.bool_], where: str, rough: bool = False
 ) -> NDArray[np.float32]:
-    """The network's input (n, INPUTS) for known points (n, 2) and stroke ends (n,) of a drawing of
-    which something is missing ``where``, one of WHERE.
+    """The network's input (n, INPUTS) for a drawing's points (n, 2) and stroke ends (n,).
 
-    The box of the known points is centered and its longer side becomes 2; (dx, dy) leads to each
-    point from the one before, over lifts too.
+    The box of the points is centered and its longer side becomes 2; (dx, dy) leads to each point
+    from the one before, over lifts too.
+
+    Args:
+        where: what may be missing, one of WHERE.
+        rough: whether points may be off.
     """
     low, high = points.min(axis=0), points.max(axis=0)
     place = (points - (low + high) / 2) * (2 / max(float((high - low).max()), 1e-300))
     step = np.diff(place, axis=0, prepend=place[:1])
-    flags = np.zeros((len(points), 1 + len(WHERE)))
-    flags[:, 0] = ends
-    flags[:, 1 + WHERE.index(where)] = 1
+    flags = np.zeros((len(points), 2 + len(WHERE)))
+    flags[:, 0], flags[:, 1] = ends, rough
+    flags[:, 2 + WHERE.index(where)] = 1
     return np.concatenate([place, step, flags], axis=1).astype(np.float32)
 
 
@@ -60,13 +65,16 @@ class OutlookShape:
         frames: components of the mixture over frames.
     """
 
-    widths: tuple[int, ...] = (64, 96, 160)
+    widths: tuple[int, ...] = (64, 128, 192)
     heads: int = 4
     frames: int = 6
 
 
 class Outlook(nn.Module):
-    """Known points (B, N, INPUTS) and a label -> what the whole drawing may be.
+    """Seen points (B, N, INPUTS) -> what the drawing may be; with a label, what is missing of it.
+
+    The label enters after the points have been read, so what is said of the class cannot depend
+    on it.
 
     Args:
         classes: class names in the order of the logits.
@@ -78,57 +86,65 @@ class Outlook(nn.Module):
         self.classes, self.shape = tuple(classes), shape or OutlookShape()
         self.record: dict[str, Any] = {}  # how it was trained
         widths = self.shape.widths
-        size = widths[-1]
-        self.label = nn.Embedding(len(self.classes) + 1, size)  # the last row is "no label"
+        size, hidden = 2 * widths[-1], 256
         self.inward = nn.Linear(INPUTS + PLACES, widths[0])
         self.blocks = nn.ModuleList(
-            nn.ModuleList(ResBlock(w, w, size, dropout=0.0, film=True) for _ in range(2))
-            for w in widths
+            nn.ModuleList(PointBlock(width) for _ in range(2)) for width in widths
         )
-        self.attention = nn.ModuleList(Attention(w, self.shape.heads) for w in widths[1:])
-        self.halves = nn.ModuleList(nn.Linear(2 * a, b) for a, b in pairwise(widths))
-        self.body = nn.Sequential(
-            nn.LayerNorm(2 * size), nn.Linear(2 * size, 256), nn.SiLU(), nn.Dropout(0.1)
+        self.attention = nn.ModuleList(Attention(width, self.shape.heads) for width in widths[1:])
+        self.halves = nn.ModuleList(Halved(a, b) for a, b in pairwise(widths))
+        self.norm = nn.LayerNorm(size)
+        self.named = nn.Sequential(
+            nn.Linear(size, hidden), nn.SiLU(), nn.Dropout(0.2), nn.Linear(hidden, len(classes))
         )
-        self.named = nn.Linear(256, len(self.classes))
-        self.missing = nn.Linear(256, LONGEST)
+        self.label = nn.Embedding(len(classes) + 1, hidden)  # the last row is "no label"
+        self.planned = nn.Linear(size, hidden)
+        self.plan = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), nn.Dropout(0.1))
+        self.missing = nn.Linear(hidden, LONGEST)
         self.frame = nn.Sequential(
-            nn.Linear(256 + 1, 128), nn.SiLU(), nn.Linear(128, self.shape.frames * (1 + 2 * FRAME))
+            nn.Linear(hidden + 1, 128),
+            nn.SiLU(),
+            nn.Linear(128, self.shape.frames * (1 + 2 * FRAME)),
         )
 
-    def features(self, points: Tensor, mask: Tensor, label: Tensor) -> Tensor:
-        """points (B, N, INPUTS), mask (B, N) bool, label (B,) -> (B, 256)."""
-        e = F.silu(self.label(label))
+    @property
+    def outer(self) -> tuple[nn.Module, ...]:
+        """First and last layers."""
+        return self.inward, self.named[-1], self.missing, self.frame[-1]
+
+    def read(self, points: Tensor, mask: Tensor) -> Tensor:
+        """points (B, N, INPUTS), mask (B, N) bool, valid points first -> what it saw, (B, P)."""
         there = mask[..., None].to(points)
         x = self.inward(torch.cat([points, progress(mask)], dim=-1)) * there
         for level, blocks in enumerate(self.blocks):
             if level:
-                b, n, c = x.shape
-                x = F.pad(x * there, (0, 0, 0, n % 2)).reshape(b, -1, 2 * c)
-                there = F.pad(there, (0, 0, 0, n % 2)).view(b, -1, 2).amax(dim=2)[..., None]
-                x = self.halves[level - 1](x)
+                x, there = self.halves[level - 1](x, there)
             for block in blocks:  # type: ignore[attr-defined]
-                x = block(x, e, there)
+                x = block(x, there)
             if level:
                 x = self.attention[level - 1](x, there)
         mean = (x * there).sum(dim=1) / there.sum(dim=1)
         peak = x.masked_fill(there == 0, -torch.inf).amax(dim=1)
-        return self.body(torch.cat([mean, peak], dim=-1))
+        return self.norm(torch.cat([mean, peak], dim=-1))
+
+    def features(self, read: Tensor, label: Tensor) -> Tensor:
+        """What :meth:`read` returned (B, P) and a label (B,) -> what is missing, (B, 256)."""
+        return self.plan(self.planned(read) + self.label(label))
 
     def frames(self, features: Tensor, missing: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The mixture over frames given how many points are missing (B,): log-weights (B, K),
         means (B, K, FRAME) and standard deviations (B, K, FRAME)."""
         count = torch.log1p(missing.to(features))[:, None]
-        out = self.frame(torch.cat([features, count], dim=-1))
+        out = self.frame(torch.cat([features, count], dim=-1)).float()
         out = out.view(len(out), self.shape.frames, 1 + 2 * FRAME)
         spread = F.softplus(out[..., 1 + FRAME :] - 2) + LEAST_SPREAD
         return out[..., 0].log_softmax(dim=-1), out[..., 1 : 1 + FRAME], spread
 
     @torch.inference_mode()
     def class_probabilities(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:
-        """What a drawing with known points ``rows`` (see :func:`as_seen`) may become, (C,)."""
-        h = self.features(*_one(rows), torch.tensor([len(self.classes)]))
-        return np.asarray(self.named(h).double().softmax(dim=-1)[0].numpy())
+        """What a drawing with points ``rows`` (see :func:`as_seen`) is or may become, (C,)."""
+        logits = self.named(self.read(*_one(rows)))
+        return np.asarray(logits.double().softmax(dim=-1)[0].numpy())
 
     @torch.inference_mode()
     def missing_probabilities(
@@ -136,11 +152,8 @@ class Outlook(nn.Module):
     ) -> tuple[NDArray[np.float64], Tensor]:
         """How many points are missing under each of ``labels``, (L, LONGEST), and the features
         (L, 256) that :meth:`draw_frame` takes."""
-        points, mask = _one(rows)
-        count = len(labels)
-        h = self.features(
-            points.expand(count, -1, -1), mask.expand(count, -1), torch.tensor(list(labels))
-        )
+        read = self.read(*_one(rows)).expand(len(labels), -1)
+        h = self.features(read, torch.tensor(list(labels)))
         return np.asarray(self.missing(h).double().softmax(dim=-1).numpy()), h
 
     @torch.inference_mode()

@@ -43,7 +43,7 @@ def as_read(
     return np.concatenate([place, step, flags], axis=1).astype(np.float32)
 
 
-class _Block(nn.Module):
+class PointBlock(nn.Module):
     """x + f(x) with two convolutions over the points."""
 
     def __init__(self, channels: int) -> None:
@@ -56,7 +56,7 @@ class _Block(nn.Module):
         return x + self.conv_out(F.silu(self.norm_out(h)) * mask)
 
 
-class _Halved(nn.Module):
+class Halved(nn.Module):
     """Pairs of points become one, of more channels."""
 
     def __init__(self, channels: int, out: int) -> None:
@@ -98,10 +98,10 @@ class Reader(nn.Module):
         widths = self.shape.widths
         self.inward = nn.Linear(INPUTS + 10, widths[0])
         self.blocks = nn.ModuleList(
-            nn.ModuleList(_Block(width) for _ in range(2)) for width in widths
+            nn.ModuleList(PointBlock(width) for _ in range(2)) for width in widths
         )
         self.attention = nn.ModuleList(Attention(width, self.shape.heads) for width in widths[1:])
-        self.halves = nn.ModuleList(map(_Halved, widths[:-1], widths[1:]))
+        self.halves = nn.ModuleList(map(Halved, widths[:-1], widths[1:]))
         self.head = nn.Sequential(
             nn.LayerNorm(2 * widths[-1]),
             nn.Linear(2 * widths[-1], 256),

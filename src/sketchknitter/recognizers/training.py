@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from sketchknitter.data.dataset import is_prepared
 from sketchknitter.data.prepare import open_data
 from sketchknitter.data.sides import drawings_of, read_splits
 from sketchknitter.errors import UserError
@@ -26,7 +27,7 @@ from sketchknitter.files import read_tensors, write_tensors
 from sketchknitter.seeds import stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
-from sketchknitter.training.objective import Loss, Streams
+from sketchknitter.training.objective import Batch, Loss, Streams
 from sketchknitter.training.optimizers import one_cycle
 from sketchknitter.training.run import STATE, Run, Saved
 from sketchknitter.training.trainer import Trainer, Update
@@ -68,11 +69,11 @@ class Lesson(Protocol):
     @property
     def network(self) -> nn.Module: ...
 
-    def examples(self, chosen: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> Examples:
+    def examples(self, chosen: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> Batch:
         """Examples ``chosen`` (b,) of 0 … count - 1, each varied by a random stream of its own."""
         ...
 
-    def loss(self, batch: Examples, streams: Streams) -> Loss: ...
+    def loss(self, batch: Any, streams: Streams) -> Loss: ...
 
     def score(self) -> float:
         """On the validation split; higher is better. The network is in evaluation mode."""
@@ -97,7 +98,7 @@ class Epochs:
         """Updates of an epoch."""
         return self.lesson.count // self.config.batch_size
 
-    def __call__(self, iteration: int) -> Examples:
+    def __call__(self, iteration: int) -> Batch:
         epoch, k = divmod(iteration, self.length)
         size, seed = self.config.batch_size, self.config.seed
         order = stream(seed, ORDER, epoch).permutation(self.lesson.count)
@@ -176,7 +177,7 @@ def teach(
         source,
         config,
         identity={"classes": list(lesson.classes), "examples": lesson.count},
-        optimizer=adamw,
+        optimizer=adamw if config.optimizer == "adamw" else None,
         course=one_cycle(config.lr),
     )
     best = BestWeights(trainer, lesson)
@@ -195,6 +196,8 @@ def teach(
         "updates": trainer.iteration,
         "batch": config.batch_size,
         "lr": config.lr,
+        "optimizer": config.optimizer,
+        "precision": config.precision,
         "seed": config.seed,
         "valid_score": max(best.scores),
         "valid_curve": best.scores,
@@ -225,12 +228,17 @@ def go_on(network: nn.Module, earlier: nn.Module | None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Splits:
-    """The three splits as sketches with class numbers."""
+    """The three splits as sketches with class numbers.
+
+    Attributes:
+        fingerprint: of the prepared set that they come from; else empty.
+    """
 
     classes: tuple[str, ...]
     train: list[Sketch]
     valid: list[Sketch]
     test: list[Sketch]
+    fingerprint: str = ""
 
     @classmethod
     def open(cls, paths: Sequence[str | os.PathLike[str]]) -> Splits:
@@ -251,7 +259,8 @@ class Splits:
                 f"{path}: a recognizer needs labels on every drawing, two classes, and drawings in "
                 "train, valid and test"
             )
-        return cls(classes, **splits)
+        prepared = len(paths) == 1 and is_prepared(path)
+        return cls(classes, **splits, fingerprint=open_data(path).fingerprint if prepared else "")
 
     def numbers(self, sketches: Sequence[Sketch]) -> NDArray[np.int64]:
         """Class numbers of labeled sketches."""
@@ -262,4 +271,5 @@ class Splits:
         return {
             "drawings": len(self.train),
             "classes": len(self.classes),
+            **({"data": self.fingerprint} if self.fingerprint else {}),
         }

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sketchknitter.editing.classify import probabilities
 from sketchknitter.editing.options import standing
+from sketchknitter.editing.plain import class_chances
 from sketchknitter.sketch import Sketch
 from sketchknitter.studio import messages as say
 
@@ -52,7 +52,7 @@ def serve(model: SketchKnitter, request: Request, emit: Emit) -> Iterator[None]:
 
 def guessed(model: SketchKnitter, sketch: Sketch, finished: bool) -> say.Guessed:
     """The three likeliest classes of a drawing."""
-    p = probabilities(model, sketch, finished=finished)
+    p = class_chances(model, sketch, finished)
     best = np.argsort(-p, kind="stable")[:3]
     likely = [say.Likely(model.classes[i], round(float(p[i]), 4)) for i in best]
     return say.Guessed(likely, bool(likely and likely[0].p > 0.5))

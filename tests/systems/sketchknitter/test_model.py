@@ -104,6 +104,25 @@ def test_mixed_classes_are_balanced(model: SketchKnitter) -> None:
     assert [s.label for s in model.sample(None, 20, steps=2, seed=1)] != labels
 
 
+def test_classes_learned_from_a_few_drawings_are_drawn_when_named_alone() -> None:
+    made = checkpoint()
+    lengths = made.lengths.clone()
+    lengths[:-1] = 0
+    lengths[0, 20], lengths[1, 20], lengths[2, 20] = 300, 299, 900  # airplane, cat, face
+    model = SketchKnitter(dataclasses.replace(made, lengths=lengths))
+    assert model.checkpoint.drawings == (300, 299, 900)
+    assert model.well_known == model.usual_classes == ("airplane", "face")
+    assert model.barely_known == ("cat",)
+    assert "2 classes well known (airplane, face), 1 barely" in repr(model)
+    labels = [s.label for s in model.sample(None, 12, steps=2)]
+    assert Counter(labels) == {"airplane": 6, "face": 6}
+    assert model.sample("cat", steps=2)[0].label == "cat"
+    # where no class is well known all of them are usual
+    few = SketchKnitter(dataclasses.replace(made, lengths=lengths // 10))
+    assert few.well_known == ()
+    assert few.usual_classes == few.barely_known == CLASSES
+
+
 def test_settings_matter(model: SketchKnitter) -> None:
     base = model.sample("cat", 3, steps=6)
     for change in (

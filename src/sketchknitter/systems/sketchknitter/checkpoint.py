@@ -36,6 +36,11 @@ class Checkpoint:
     extras: dict[str, Tensor] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def drawings(self) -> tuple[int, ...]:
+        """Training drawings of each class."""
+        return tuple(self.lengths[: len(self.config.classes)].sum(dim=1).tolist())
+
     def save(self, path: str | PathLike[str]) -> None:
         tensors = {f"model.{k}": v for k, v in self.weights.items()}
         tensors["lengths"] = self.lengths

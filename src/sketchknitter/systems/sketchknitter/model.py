@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sketchknitter.classes import NO_CLASS, class_index
+from sketchknitter.classes import NO_CLASS, WELL_KNOWN, class_index
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import shortcut
 from sketchknitter.diffusion import timesteps as policies
@@ -99,8 +99,11 @@ class DrawingModel:
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.denoiser.parameters())
-        names = self.classes[:3] + (("…",) if len(self.classes) > 3 else ())
-        what = f"{len(self.classes)} classes ({', '.join(names)})" if names else "no classes"
+        known, all_of = self.usual_classes, len(self.classes)
+        names = ", ".join(known[:3] + (("…",) if len(known) > 3 else ()))
+        what = f"{all_of} classes ({names})" if names else "no classes"
+        if len(known) < all_of:
+            what = f"{len(known)} classes well known ({names}), {all_of - len(known)} barely"
         kind = "" if self.dtype == torch.float32 else f", {str(self.dtype).removeprefix('torch.')}"
         return f"<{type(self).__name__}: {what}, {size:,} parameters, {self.device}{kind}>"
 
@@ -213,6 +216,23 @@ class DrawingModel:
         """What it can draw."""
         return self.config.classes
 
+    @property
+    def well_known(self) -> tuple[str, ...]:
+        """Classes that it learned from 300 drawings or more."""
+        found = zip(self.classes, self.checkpoint.drawings, strict=True)
+        return tuple(name for name, count in found if count >= WELL_KNOWN)
+
+    @property
+    def barely_known(self) -> tuple[str, ...]:
+        """Classes that it learned from fewer drawings."""
+        known = set(self.well_known)
+        return tuple(name for name in self.classes if name not in known)
+
+    @cached_property
+    def usual_classes(self) -> tuple[str, ...]:
+        """What it draws when no class is named: the well-known classes, or all where none is."""
+        return self.well_known or self.classes
+
     # -- drawing -----------------------------------------------------------------------------------
     def sample(
         self,
@@ -243,8 +263,8 @@ class DrawingModel:
         drawings of one seed agree to 0.01 px whatever the batch size.
 
         Args:
-            label: a class; a list of classes, drawn in turn; None for all classes evenly; or
-                ``"none"`` for drawings of no class in particular.
+            label: a class; a list of classes, drawn in turn; None for all ``usual_classes``
+                evenly; or ``"none"`` for drawings of no class in particular.
             n: how many in all; default: one, or one of each class of a list.
             seed: same seed, same drawings. None takes a new one, says it by the logger
                 ``sketchknitter`` and keeps it in ``last_seed``.
@@ -302,7 +322,7 @@ class DrawingModel:
         """:meth:`sample`, one sketch after another: memory stays flat for any ``n``.
 
         Args:
-            label: a class, several that are drawn in turn, or None for all evenly.
+            label: a class, several that are drawn in turn, or None for ``usual_classes`` evenly.
             first: start with the sketch of this number; a multiple of :func:`window_of` the batch
                 size gives bit by bit what a stream from 0 would come to.
             watch: called for each evaluation with the sketch numbers of the batch and the frame.
@@ -332,7 +352,7 @@ class DrawingModel:
         )
 
     def _label_indices(self, label: Label) -> list[int] | None:
-        """Class indices to draw in turn; None for all classes."""
+        """Class indices to draw in turn; None for the usual classes, shuffled."""
         if label is None:
             return None
         names = [label] if isinstance(label, str) else list(label)
@@ -514,11 +534,12 @@ class DrawingModel:
         return int(np.searchsorted(np.cumsum(counts), rng.random() * counts.sum(), side="right"))
 
     def _class(self, seed: int, number: int) -> int:
-        """Class of sketch ``number`` of a mixed run: every class once, shuffled, then again."""
-        k = len(self.classes)
+        """Class of sketch ``number`` of a mixed run: all usual classes, shuffled, then again."""
+        k = len(self.usual_classes)
         if not k:  # trained without labels: everything is "no label"
             return 0
-        return int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
+        place = int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
+        return self.classes.index(self.usual_classes[place])
 
 
 def _multiply_in(dtype: torch.dtype, backbone: torch.nn.Module, device: torch.device) -> None:

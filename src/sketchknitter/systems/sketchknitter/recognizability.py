@@ -200,13 +200,14 @@ def trajectory(
 
     Args:
         numbers: of the sketches; classes take turns unless ``label`` is given.
-        classes: those that take turns; None is all of the model's.
+        classes: those that take turns; None is the model's usual ones.
         levels: visited.
         purpose: of the random streams.
     """
     settings = Settings().filled()
     # without classes the only label is "no label"
-    turns = classes or range(max(1, len(model.classes)))
+    usual = [model.classes.index(name) for name in model.usual_classes]
+    turns = classes or usual or [0]
     labels = np.array([turns[n % len(turns)] if label is None else label for n in numbers])
     streams = [stream(seed, purpose, 7, int(n)) for n in numbers]
     lengths = [model.draw_length(int(c), s) for c, s in zip(labels, streams, strict=True)]

@@ -67,6 +67,34 @@ def test_endings_differ_in_class_by_its_probability() -> None:
     assert not counts[:, 3].any()
 
 
+def test_a_guess_says_when_it_is_not_sure() -> None:
+    likely = prospects.Guess(CLASSES, np.array([0.1, 0.6, 0.05, 0.25]))
+    assert (likely.sure, likely.label) == (True, 1)
+    assert str(likely) == "box 60%, arc 10%, cup 5%"
+    doubtful = prospects.Guess(CLASSES, np.array([0.3, 0.25, 0.25, 0.2]))
+    assert (doubtful.sure, doubtful.label) == (False, 0)
+    assert str(doubtful).startswith("not sure: arc 30%, ")
+    strange = prospects.Guess(CLASSES, np.array([0.1, 0.1, 0.1, 0.7]))
+    assert (strange.sure, strange.label) == (False, NONE)
+
+
+def test_a_rough_drawing_is_healed_as_what_it_is_taken_for(
+    model, network: Outlook, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    def taken_for(p: float) -> str | None:
+        chances = np.array([0.0, p, 0.0, 1 - p])
+        guess = prospects.Guess(CLASSES, chances)
+        monkeypatch.setattr(plain, "guessed", lambda *args: guess)
+        return str(model.heal(half(), steps=2).label)
+
+    monkeypatch.setattr(plain, "outlook", lambda: network)
+    assert taken_for(0.9) == "box"
+    assert taken_for(0.1) == "None"
+    monkeypatch.setattr(plain, "outlook", lambda: None)
+    assert taken_for(0.9) == "None"  # nobody tells
+    assert model.heal(half(), label="cup", steps=2).label == "cup"
+
+
 def test_same_seed_same_endings(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
     first = plain.finish(model, network, half(), 2, None, HOW, seed=5, more=8)
     assert first == plain.finish(model, network, half(), 2, None, HOW, seed=5, more=8)

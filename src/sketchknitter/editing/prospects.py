@@ -16,9 +16,14 @@ from sketchknitter.recognizers.outlook import FRAME, LONGEST, Outlook, as_seen
 from sketchknitter.sketch import Sketch
 
 LARGEST = 3.0  # times as large as its known part a drawing is drawn at most
-FINISHED = 3.0  # how much likelier a person's drawing is finished than one of the training mixture
+# how much likelier a person's drawing is finished than one of the training mixture: of 250 finished
+# valid drawings 88 % are then left alone, of first halves 12 % (4 % where the class is told)
+FINISHED = 2.0
 TYPICAL = 0.85  # share of the whole's size that a known part is taken to have before it is known
-SURE = 0.5  # probability from which on the likeliest class is believed
+# probabilities of the likeliest class: from the first on a drawing is healed as one of that class
+# (of 124 valid drawings deformed by 10 and 30 %, 81 and 50 % are then recognized; with no class 60
+# and 22 %, by a model half trained), below the second we say that we are not sure
+BELIEVED, SURE = 0.2, 0.5
 
 
 @dataclass(frozen=True)
@@ -35,13 +40,14 @@ class Guess:
 
     @property
     def sure(self) -> bool:
-        """Whether one class is likely enough to be believed."""
+        """Whether one class is likelier than all others together."""
         return bool(self.classes) and float(self.chances[:-1].max()) >= SURE
 
     @property
     def label(self) -> int:
-        """Index of the class that is believed; the number of classes where none is."""
-        return int(self.chances[:-1].argmax()) if self.sure else len(self.classes)
+        """Index of the likeliest class; the number of classes where none is likely."""
+        likely = bool(self.classes) and self.chances[:-1].max() >= BELIEVED
+        return int(self.chances[:-1].argmax()) if likely else len(self.classes)
 
     def likeliest(self, count: int = 3) -> list[tuple[str, float]]:
         """The likeliest classes with their probabilities, falling."""

@@ -56,6 +56,11 @@ def test_a_likely_finished_drawing_gets_nothing_added() -> None:
     assert prospects._missing(chances, stream(0)) == 0
     chances[0], chances[10] = 0.1, 0.9
     assert prospects._missing(chances, stream(0)) == 10
+    # of further endings as many are finished as that is likely: 2 x .4 to .6
+    chances[0], chances[10] = 0.4, 0.6
+    others = [prospects._missing(chances, stream(1, i), first=False) for i in range(300)]
+    assert set(others) == {0, 10}
+    assert 150 < others.count(0) < 193
 
 
 def test_endings_differ_in_class_by_its_probability() -> None:
@@ -71,6 +76,8 @@ def test_a_guess_says_when_it_is_not_sure() -> None:
     likely = prospects.Guess(CLASSES, np.array([0.1, 0.6, 0.05, 0.25]))
     assert (likely.sure, likely.label) == (True, 1)
     assert str(likely) == "box 60%, arc 10%, cup 5%"
+    clear = prospects.Guess(CLASSES, np.array([0.0, 0.998, 0.002, 0.0]))
+    assert str(clear) == "box 100%, cup <1%, arc <1%"
     doubtful = prospects.Guess(CLASSES, np.array([0.3, 0.25, 0.25, 0.2]))
     assert (doubtful.sure, doubtful.label) == (False, 0)
     assert str(doubtful).startswith("not sure: arc 30%, ")

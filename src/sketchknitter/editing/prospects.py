@@ -55,7 +55,9 @@ class Guess:
         return [(self.classes[i], float(self.chances[i])) for i in order]
 
     def __str__(self) -> str:
-        named = ", ".join(f"{name} {p:.0%}" for name, p in self.likeliest())
+        named = ", ".join(
+            f"{name} {p:.0%}" if p >= 0.005 else f"{name} <1%" for name, p in self.likeliest()
+        )
         return named if self.sure else f"not sure: {named}"
 
 
@@ -121,7 +123,7 @@ def plans(
     chances, features = network.missing_probabilities(seen, own)
     out = []
     for i, rng in enumerate(rngs):
-        missing = _missing(chances[i], rng) if more is None else more
+        missing = _missing(chances[i], rng, first=i == 0) if more is None else more
         # where nothing is missing, and nothing off, the drawing is the whole
         frame = (
             network.draw_frame(features[i], missing, rng) if missing or rough else np.zeros(FRAME)
@@ -143,10 +145,14 @@ def plans(
     return out
 
 
-def _missing(chances: NDArray[np.float64], rng: np.random.Generator) -> int:
-    """How many points are missing: none where that is likeliest, else drawn from the others."""
-    finished = FINISHED * chances[0]
-    if finished > 0.5 * (finished + chances[1:].sum()):
+def _missing(chances: NDArray[np.float64], rng: np.random.Generator, first: bool = True) -> int:
+    """How many points are missing of an ending.
+
+    Of the first none, where that is likeliest; of the others none as often as it is likely, so that
+    a drawing that may be finished is not given back again and again.
+    """
+    done = FINISHED * chances[0] / (FINISHED * chances[0] + chances[1:].sum())
+    if done > (0.5 if first else rng.random()):
         return 0
     rest = np.cumsum(chances[1:])
     return 1 + int(np.searchsorted(rest / rest[-1], rng.random()))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = Path(__file__).with_name("weights.toml")
+LAST = "four"  # the stage whose folder holds the model that is shipped
 DONE = "done"  # in a stage's folder, once it is
 
 
@@ -67,6 +68,8 @@ def main() -> int:
         else:
             print(f"{stage['name']}: {stage['what']}\n  {shlex.join(words[1:])}", flush=True)
             if not options.dry_run:
+                if "{out}/" in stage["command"]:  # the command writes a file there
+                    folder.mkdir(parents=True, exist_ok=True)
                 if status := subprocess.run(words).returncode:
                     print(f"{stage['name']} ended with status {status}; the same command goes on")
                     return status
@@ -75,7 +78,7 @@ def main() -> int:
             return 0
     if not options.dry_run:
         made = options.runs / "model.safetensors"
-        shutil.copyfile(options.runs / stages[-1]["name"] / "model.safetensors", made)
+        shutil.copyfile(options.runs / LAST / "model.safetensors", made)
         print(f"{made}: python tools/ship.py {made} makes it the shipped file")
     return 0
 

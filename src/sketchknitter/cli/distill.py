@@ -61,15 +61,20 @@ class Distill:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
-def run(argv: list[str]) -> int:
-    """Train the student; returns the exit status."""
-    options = tyro.cli(
+def parse(argv: list[str]) -> Distill:
+    """Options from the command line."""
+    return tyro.cli(
         Distill,
         args=argv,
         prog="sketchknitter train",
         description=DESCRIPTION,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+def run(argv: list[str]) -> int:
+    """Train the student; returns the exit status."""
+    options = parse(argv)
     what = options.what
     if not what.model_path or not what.data_dir:
         raise UserError("--model-path and --data-dir are needed: which model, and which drawings")

@@ -1,0 +1,70 @@
+"""The recipe of the shipped weights: its commands are ones we have, and it goes on where it was."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from sketchknitter.cli import distill, train
+
+TOOLS = Path(__file__).parents[1] / "tools"
+STAGES = tomllib.loads((TOOLS / "weights.toml").read_text(encoding="utf-8"))["stage"]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_weights", TOOLS / "make_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def places(folder: Path) -> dict[str, str]:
+    names = {s["name"]: str(folder / s["name"]) for s in STAGES}
+    return names | {"data": "D", "precision": "bfloat16", "out": str(folder / "out")}
+
+
+def test_options_of_the_trainings_are_understood(tool: ModuleType, tmp_path: Path) -> None:
+    for stage in STAGES:
+        words = tool.words_of(stage, places(tmp_path), 1)[3:]
+        if words[0] != "train":
+            continue
+        if "--stage" not in words:
+            assert train.parse(words[1:]).optim.iterations > 1000, stage["name"]
+        elif "distill" in words:
+            assert distill.parse(words[1:]).how.steps in (4, 8), stage["name"]
+
+
+def test_a_stopped_training_goes_on(tool: ModuleType, tmp_path: Path) -> None:
+    stage = next(s for s in STAGES if s.get("training"))
+    assert "--resume" not in tool.words_of(stage, places(tmp_path), 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "state.safetensors").touch()
+    words = tool.words_of(stage, places(tmp_path), 2)
+    assert words[-1] == "--resume"
+    assert "--nproc-per-node=2" in words
+
+
+def test_what_is_done_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "data" / "quickdraw").mkdir(parents=True)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "done").touch()
+    command = [sys.executable, str(TOOLS / "make_weights.py"), "--dry-run"]
+    command += ["--data", str(tmp_path / "data"), "--runs", str(tmp_path / "runs")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "first: done before" in shown
+    assert [line.split(":")[0] for line in shown.splitlines() if not line.startswith(" ")] == [
+        s["name"] for s in STAGES
+    ]
+    command[command.index("--data") + 1] = str(tmp_path / "nowhere")
+    refused = subprocess.run(command, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "has no folder quickdraw/" in refused.stderr

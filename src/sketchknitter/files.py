@@ -42,7 +42,8 @@ _DISPLACED = re.compile(r"\.(.+)\.[0-9a-f]{16}\.old", re.DOTALL)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what a full disk, quota or limit answers
 _YOUNG = 60.0  # seconds in which a file may still wait for its lock
 _OLD = 86_400.0  # seconds after which a file that cannot be locked is nobody's, either
-_LOCK = "lock"  # inside a folder on its way
+_LOCK, _KEY = "lock", "key"  # inside a folder on its way
+_KEPT = 30 * 86_400.0  # seconds in which one with a key may be taken up again
 _swept: set[str] = set()
 
 
@@ -103,24 +104,33 @@ def atomic(path: AnyPath, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def atomic_folder(path: AnyPath) -> Iterator[Path]:
-    """A fresh folder that takes the name ``path`` when the block ends well.
+def atomic_folder(path: AnyPath, key: str = "") -> Iterator[Path]:
+    """A folder that takes the name ``path`` when the block ends well.
 
     A folder in the way is replaced as a whole and removed only afterwards.
+
+    Args:
+        path: the folder to make.
+        key: of what is made; where a process died making the same, its folder is taken up again as
+            it was left, else the folder is empty. Without a key it always is.
 
     Raises:
         UserError: it cannot be written, or there is no room left.
     """
     target = Path(path)
+    aside, held = _left_of(target.parent, key) if key else (None, None)
     sweep(target.parent)
-    aside = target.parent / _fresh_name()
-    held: IO[bytes] | None = None
+    aside = aside or target.parent / _fresh_name()
     try:
-        aside.mkdir()
-        held = open(aside / _LOCK, "xb")  # noqa: SIM115 - held over the block
-        _lock(held.fileno())
+        if held is None:
+            aside.mkdir()
+            held = open(aside / _LOCK, "xb")  # noqa: SIM115 - held over the block
+            _lock(held.fileno())
+            if key:
+                (aside / _KEY).write_text(key)
         yield aside
-        (aside / _LOCK).unlink()
+        for name in (_LOCK, _KEY):
+            (aside / name).unlink(missing_ok=True)
         _swap(aside, target)
     except OSError as error:
         full = "no room left on the disk: " if error.errno in FULL else ""
@@ -129,6 +139,31 @@ def atomic_folder(path: AnyPath) -> Iterator[Path]:
         if held is not None:
             held.close()
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _left_of(folder: Path, key: str) -> tuple[Path | None, IO[bytes] | None]:
+    """A folder that a dead process left on its way to what has this key, and our lock on it."""
+    if fcntl is None:
+        return None, None
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            with contextlib.suppress(OSError):  # such as a lock that a living process holds
+                if not (entry.name.startswith(PREFIX) and entry.name.endswith(SUFFIX)):
+                    continue
+                state = entry.stat(follow_symlinks=False)
+                if not entry.is_dir(follow_symlinks=False) or state.st_uid != os.getuid():
+                    continue
+                if Path(entry.path, _KEY).read_text() != key:
+                    continue
+                fd = os.open(Path(entry.path, _LOCK), os.O_RDWR | os.O_NOFOLLOW)
+                held = os.fdopen(fd, "rb+")
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    held.close()
+                    raise
+                return Path(entry.path), held
+    return None, None
 
 
 def sweep(folder: AnyPath) -> None:
@@ -164,6 +199,8 @@ def _remove_if_dead(entry: os.DirEntry[str]) -> None:
     if entry.is_symlink() or age < _YOUNG:
         return
     is_folder = entry.is_dir(follow_symlinks=False)
+    if is_folder and age < _KEPT and Path(entry.path, _KEY).exists():
+        return
     lock = Path(entry.path, _LOCK) if is_folder else Path(entry.path)
     if lock.exists() and _is_held(lock, age):
         return

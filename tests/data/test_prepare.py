@@ -330,6 +330,79 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, drawings: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["big.ndjson", "drawings.ndjson"]
 
 
+def killed_in_the_middle(sources: list[Path], out: Path, after: int) -> None:
+    """Prepare in a process that kills itself when it begins its task number ``after``."""
+    code = (
+        "import os, signal\n"
+        "from sketchknitter.data import prepare as preparing, sources\n"
+        "read, begun = sources.read_task, []\n"
+        "def watched(task, recipe):\n"
+        "    begun.append(task)\n"
+        f"    if len(begun) > {after}:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return read(task, recipe)\n"
+        "sources.read_task, preparing._NOTE = watched, 0.0\n"
+        f"preparing.prepare({[str(s) for s in sources]!r}, {str(out)!r}, processes=1)\n"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert child.returncode == -signal.SIGKILL, child.stderr
+
+
+def test_a_killed_one_goes_on(
+    tmp_path: Path, drawings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = write_lines(tmp_path / "odd.ndjson", [line([[[0.5, 9], [1, 7]]], "cup"), b"{", line([])])
+    files = [odd, *(tmp_path / f"{i}.ndjson" for i in range(5))]
+    for i, path in enumerate(files[1:]):
+        path.write_bytes(b"".join(drawings.read_bytes().splitlines(keepends=True)[i::7]))
+    (tmp_path / "place").mkdir()
+    whole = prepare(files, tmp_path / "whole", Recipe(simplify="never"), progress=False)
+    read, begun = sources.read_task, []
+
+    def watched(task: sources.Task, recipe: Recipe) -> object:
+        begun.append(task.path)
+        return read(task, recipe)
+
+    monkeypatch.setattr(sources, "read_task", watched)
+    out = tmp_path / "place/out"
+    default = prepare(files, tmp_path / "default", progress=False, processes=1)
+    begun.clear()
+    killed_in_the_middle(files, out, 4)
+    assert not out.exists()
+    data = prepare(files, out, progress=False, processes=1)
+    assert begun == files[4:]  # four were done
+    assert data.fingerprint == default.fingerprint != whole.fingerprint
+    assert {k: v for k, v in data.info.items() if k != "path"} == default.info
+    assert [p.name for p in (tmp_path / "place").iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("change", ["recipe", "file", "note", "rows", "type"])
+def test_what_was_begun_otherwise_is_begun_anew(
+    tmp_path: Path, drawings: Path, change: str
+) -> None:
+    files = [drawings, write_lines(tmp_path / "b.ndjson", [line(GOOD, "cup")] * 9)]
+    (tmp_path / "place").mkdir()
+    out, recipe = tmp_path / "place/out", Recipe()
+    killed_in_the_middle(files, out, 1)
+    (left,) = (tmp_path / "place").iterdir()
+    if change == "recipe":
+        recipe = Recipe(max_points=20)
+    elif change == "file":
+        write_lines(files[0], [line(GOOD, "owl")] * 30)
+    elif change == "note":
+        (left / "done.json").write_bytes((left / "done.json").read_bytes()[:-40])
+    elif change == "rows":
+        (left / "train.rows.npy").write_bytes(b"short")
+    else:  # rows were made wider after the note
+        np.save(left / "train.rows.npy", np.zeros((99999, 3), np.float32))
+        (left / "train.rows.narrow").write_bytes(b"")
+    data = prepare(files, out, recipe, progress=False, processes=1)
+    fresh = prepare(files, tmp_path / "fresh", recipe, progress=False, processes=1)
+    assert data.fingerprint == fresh.fingerprint
+    assert data.info == fresh.info
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in fresh.path.iterdir())
+
+
 def test_a_full_disk_is_one_line(
     tmp_path: Path, drawings: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

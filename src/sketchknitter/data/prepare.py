@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from sketchknitter.data.chunks import AS_IT_IS, Recipe
+from sketchknitter.data.chunks import AS_IT_IS, Chunk, Recipe
 from sketchknitter.data.dataset import (
     FORMAT,
     HEADER,
@@ -25,8 +26,10 @@ from sketchknitter.data.sources import UNREADABLE, Source, find_sources, read_ta
 from sketchknitter.data.tally import Tally
 from sketchknitter.data.writer import SetWriter
 from sketchknitter.errors import UserError
-from sketchknitter.files import atomic_folder
+from sketchknitter.files import atomic, atomic_folder
 
+_DONE = "done.json"  # what of a set on its way is in its files
+_NOTE = 1.0  # seconds of work between notes of it
 _MAX_LISTED = 1000  # sources named in prepared.json
 
 
@@ -41,7 +44,8 @@ def prepare(
     """Read drawing files, filter, simplify and split them, and write one prepared set.
 
     The result is the same for any number of processes. A prepared set in the way is replaced;
-    after a failure or Ctrl-C everything is as before.
+    after a failure or Ctrl-C everything is as before. When the process was killed, the same call
+    goes on where it was, a second of work back at most.
 
     Args:
         sources: files and folders (see ``sources.find_sources``).
@@ -62,19 +66,63 @@ def prepare(
 def _prepare(
     files: Sequence[Source], target: Path, recipe: Recipe, processes: int, progress: bool
 ) -> PreparedSet:
-    with atomic_folder(target) as folder:
-        tally = Tally()
-        writer = SetWriter(folder)
+    with atomic_folder(target, _key(files, recipe)) as folder:
+        work = _Work.begun(folder)
         try:
-            _read(files, recipe, processes, progress, tally, writer)
-            if not tally.kept:
-                raise UserError(f"no drawing was kept: {tally.why()}")
-            classes = writer.finish()
+            _read(files, recipe, processes, progress, work.tally, work)
+            if not work.tally.kept:
+                raise UserError(f"no drawing was kept: {work.tally.why()}")
+            classes = work.writer.finish()
         finally:
-            writer.close()
-        info = _info(folder, classes, files, recipe, tally)
-        (folder / HEADER).write_text(header_text(info, tally.lengths()), encoding="utf-8")
+            work.writer.close()
+        (folder / _DONE).unlink(missing_ok=True)
+        info = _info(folder, classes, files, recipe, work.tally)
+        (folder / HEADER).write_text(header_text(info, work.tally.lengths()), encoding="utf-8")
     return PreparedSet.open(target)
+
+
+@dataclass
+class _Work:
+    """A set that grows in a folder, and goes on there after its process was killed.
+
+    Attributes:
+        folder: where it grows.
+        tally: of what was read.
+        writer: of the files.
+        tasks: how many tasks are done.
+    """
+
+    folder: Path
+    tally: Tally
+    writer: SetWriter
+    tasks: int = 0
+    _noted: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def begun(cls, folder: Path) -> _Work:
+        """What is in the folder, if it can be gone on with, else nothing."""
+        try:
+            state = json.loads((folder / _DONE).read_bytes())
+            writer = SetWriter(folder, state["writer"])
+            return cls(folder, Tally.of(state["tally"]), writer, state["tasks"])
+        except (OSError, ValueError, TypeError, LookupError):
+            for stray in folder.glob("*.n*"):
+                stray.unlink()
+            return cls(folder, Tally(), SetWriter(folder))
+
+    def add(self, chunk: Chunk) -> None:
+        """Append what was read."""
+        self.writer.add(chunk)
+
+    def end(self) -> None:
+        """A task is over; every now and then this is noted, for who goes on."""
+        self.tasks += 1
+        if time.monotonic() < self._noted + _NOTE:
+            return
+        state = {"tasks": self.tasks, "writer": self.writer.state(), "tally": self.tally.state()}
+        with atomic(self.folder / _DONE) as f:
+            f.write(json.dumps(state).encode())
+        self._noted = time.monotonic()
 
 
 def survey(
@@ -99,20 +147,28 @@ def _read(
     processes: int,
     progress: bool,
     tally: Tally,
-    writer: SetWriter | None,
+    work: _Work | None,
 ) -> None:
     tasks = list(tasks_for(files, recipe))
-    total = sum(t.size for t in tasks)
+    done = work.tasks if work is not None else 0
     with tqdm(
-        total=total, unit="B", unit_scale=True, desc="reading", disable=not progress, delay=1.0
+        total=sum(t.size for t in tasks),
+        initial=sum(t.size for t in tasks[:done]),
+        unit="B",
+        unit_scale=True,
+        desc="reading",
+        disable=not progress,
+        delay=1.0,
     ) as bar:
-        for task, chunk in read_tasks(tasks, recipe, processes):
+        for task, chunk in read_tasks(tasks[done:], recipe, processes):
             if chunk is None:
                 bar.update(task.size)
+                if work is not None:
+                    work.end()
                 continue
             tally.add(chunk, task.source, str(files[task.source].path))
-            if writer is not None:
-                writer.add(chunk)
+            if work is not None:
+                work.add(chunk)
 
 
 def _checked(recipe: Recipe) -> Recipe:
@@ -175,8 +231,18 @@ def cache_folder() -> Path:
 
 
 def _identity(source: Source) -> tuple[str, int, int, str | None]:
-    state = source.path.stat()
+    try:
+        state = source.path.stat()
+    except OSError:  # it is gone, or cannot be looked at: reading it will say so
+        return str(source.path), 0, 0, source.label
     return os.path.realpath(source.path), state.st_size, state.st_mtime_ns, source.label
+
+
+def _key(files: Sequence[Source], recipe: Recipe) -> str:
+    """24 hex digits of a hash of which files are prepared, and how."""
+    stats = [_identity(f) for f in files]
+    text = json.dumps([FORMAT, asdict(recipe), stats])
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:24]
 
 
 def prepare_cached(
@@ -198,9 +264,7 @@ def prepare_cached(
     if classes and stems.issuperset(classes):
         files = [f for f in files if f.path.stem in classes]
     recipe = Recipe()
-    stats = [_identity(f) for f in files]
-    key = hashlib.sha256(json.dumps([FORMAT, asdict(recipe), stats]).encode()).hexdigest()[:24]
-    target = cache_folder() / key
+    target = cache_folder() / _key(files, recipe)
     if not is_prepared(target):
         try:
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -21,6 +21,7 @@ from sketchknitter.io.records import MAX_POINTS
 _TEXT = {str, type(None)}
 _COMMA, _OPEN, _CLOSE, _END = b",[]}"
 _ZERO = ord("0")
+_TOGETHER = 512  # lines, so that their arrays stay in a processor's own cache
 _STROKE = (_OPEN, _OPEN, _CLOSE, _OPEN, _CLOSE, _CLOSE)  # the brackets of [[x, …], [y, …]]
 Bytes = NDArray[np.uint8]
 
@@ -32,6 +33,23 @@ def parse_simplified(lines: Sequence[bytes | None]) -> Flat | None:
     numbers from 0 to 255. The caller takes the careful way with everything else
     (``io.ndjson.parse_block``), which says what is wrong.
     """
+    parts = []
+    for first in range(0, len(lines), _TOGETHER):
+        part = _parse(lines[first : first + _TOGETHER])
+        if part is None:
+            return None
+        parts.append(part)
+    if not parts:
+        return None
+    words = [word for part in parts for word in part[0]]
+    xy, points, strokes = (np.concatenate(arrays) for arrays in list(zip(*parts, strict=True))[1:])
+    return Flat(xy, points, strokes, words, range(len(words)))
+
+
+def _parse(
+    lines: Sequence[bytes | None],
+) -> tuple[list[str | None], NDArray[np.int16], Counts, Counts] | None:
+    """Words, points, points in each stroke and strokes in each drawing of some lines."""
     try:
         words, text, lengths = _cut(lines)
     except (orjson.JSONDecodeError, TypeError, ValueError, LookupError, AttributeError):
@@ -39,7 +57,7 @@ def parse_simplified(lines: Sequence[bytes | None]) -> Flat | None:
     if not _TEXT.issuperset(map(type, words)):
         return None
     found = _points(np.frombuffer(text, np.uint8), np.cumsum(lengths))
-    return None if found is None else Flat(*found, words, range(len(words)))
+    return None if found is None else (words, *found)
 
 
 def _cut(lines: Sequence[bytes | None]) -> tuple[list[str | None], bytes, list[int]]:

@@ -48,6 +48,32 @@ class Tally:
             key = chunk.words[label], SPLITS[split]
             self._lengths[key] = _sum(self._lengths.get(key), np.bincount(lengths))
 
+    # -- going on ------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        return {
+            "rejects": dict(self.rejects),
+            "examples": self.examples,
+            "by_source": [[i, *counts] for i, counts in self.by_source.items()],
+            "lengths": [[*key, n.tolist()] for key, n in self._lengths.items()],
+            "lifts": self._lifts,
+            "moments": self._moments.tolist(),
+            "lines": list(self._lines.items()),
+        }
+
+    @classmethod
+    def of(cls, state: dict[str, Any]) -> Tally:
+        """The tally that had this state."""
+        tally = cls()
+        tally.rejects.update(state["rejects"])
+        tally.examples = state["examples"]
+        tally.by_source = {i: (kept, rejected) for i, kept, rejected in state["by_source"]}
+        tally._lengths = {(w, s): np.array(n, np.int64) for w, s, n in state["lengths"]}
+        tally._lifts = state["lifts"]
+        tally._moments = np.array(state["moments"])
+        tally._lines.update(dict(state["lines"]))
+        return tally
+
     # -- what came out -------------------------------------------------------------------------
     @property
     def kept(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,25 @@ _MAX_CLASSES = 2**15 - 1
 class _Column:
     """An .npy file that grows; its header, of fixed size, is written when it is closed."""
 
-    def __init__(self, path: Path, dtype: type[np.generic], columns: int = 0) -> None:
+    def __init__(
+        self, path: Path, dtype: type[np.generic], columns: int = 0, count: int | None = None
+    ) -> None:
+        """Begin a file, or go on after the ``count`` first numbers of one that was not closed."""
         self.path, self.dtype, self.columns = path, np.dtype(dtype), columns
         self.count = 0
-        self._file = open(path, "wb")  # noqa: SIM115 - closed by close()
+        self._file = open(path, "wb" if count is None else "rb+")  # noqa: SIM115 - see close()
         self._start = len(self._header())
-        self._file.write(bytes(self._start))
+        if count is None:
+            self._file.write(self._header())
+            return
+        if self._file.read(self._start) != self._header():
+            raise ValueError(f"{path} holds something else")
+        self.count = count
+        end = self._start + count * self.dtype.itemsize * (columns or 1)
+        if self._file.seek(0, os.SEEK_END) < end:
+            raise ValueError(f"{path} is shorter than it should be")
+        self._file.truncate(end)
+        self._file.seek(end)
 
     def _header(self) -> bytes:
         shape = (self.count, self.columns) if self.columns else (self.count,)
@@ -41,6 +55,9 @@ class _Column:
     def append(self, values: NDArray[Any]) -> None:
         self._file.write(np.ascontiguousarray(values, dtype=self.dtype).data)
         self.count += len(values)
+
+    def flush(self) -> None:
+        self._file.flush()
 
     def finish(self) -> None:
         """Write the header; the file is then a whole .npy."""
@@ -68,11 +85,20 @@ class _Column:
 
 
 class _SplitWriter:
-    def __init__(self, folder: Path, name: str) -> None:
-        self.rows = _Column(folder / f"{name}.rows.npy", np.int16, 3)
-        self.offsets = _Column(folder / f"{name}.offsets.npy", np.int64)
-        self.labels = _Column(folder / f"{name}.labels.npy", np.int16)
-        self.offsets.append(np.zeros(1, np.int64))
+    def __init__(self, folder: Path, name: str, state: Sequence[Any] | None = None) -> None:
+        wide, rows, offsets, labels = state or (False, None, None, None)
+        kind = np.float32 if wide else np.int16
+        self.rows = _Column(folder / f"{name}.rows.npy", kind, 3, rows)
+        self.offsets = _Column(folder / f"{name}.offsets.npy", np.int64, count=offsets)
+        self.labels = _Column(folder / f"{name}.labels.npy", np.int16, count=labels)
+        if state is None:
+            self.offsets.append(np.zeros(1, np.int64))
+
+    def state(self) -> list[Any]:
+        """What going on takes, as JSON."""
+        for column in self.columns:
+            column.flush()
+        return [self.rows.dtype != np.int16, *(column.count for column in self.columns)]
 
     def add(self, rows: NDArray[Any], lengths: NDArray[np.int64], labels: NDArray[Any]) -> None:
         if rows.dtype != np.int16 and self.rows.dtype == np.int16:
@@ -87,11 +113,28 @@ class _SplitWriter:
 
 
 class SetWriter:
-    """Grows the three splits of a prepared set in a folder."""
+    """Grows the three splits of a prepared set in a folder.
 
-    def __init__(self, folder: Path) -> None:
-        self._splits = [_SplitWriter(folder, name) for name in SPLITS]
-        self._words: dict[str, int] = {}  # in order of appearance
+    Args:
+        folder: where; it must exist.
+        state: of a writer that did not finish there; what it wrote later is cut off.
+
+    Raises:
+        OSError, ValueError: the folder does not hold what the state says.
+    """
+
+    def __init__(self, folder: Path, state: dict[str, Any] | None = None) -> None:
+        state = state or {"splits": [None] * len(SPLITS), "words": []}
+        self._splits = [
+            _SplitWriter(folder, name, own)
+            for name, own in zip(SPLITS, state["splits"], strict=True)
+        ]
+        # in order of appearance
+        self._words: dict[str, int] = {word: i for i, word in enumerate(state["words"])}
+
+    def state(self) -> dict[str, Any]:
+        """What going on from here takes, as JSON, once all so far is in the files."""
+        return {"splits": [split.state() for split in self._splits], "words": list(self._words)}
 
     def add(self, chunk: Chunk) -> None:
         """Append a chunk's drawings.

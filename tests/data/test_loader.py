@@ -13,7 +13,7 @@ from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.loader import Loader
 from sketchknitter.errors import UserError
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 
 
 class Memory:
@@ -127,7 +127,7 @@ def test_refusals(data: Memory) -> None:
 def test_augment_keeps_pens_and_lengths(random_rows) -> None:
     for j, rows in enumerate(random_rows(30)):
         before = rows.copy()
-        out = Augment()(rows, stream(0, j))
+        out = Augment()(rows, stream(0, Stream.AUGMENTATION, j))
         np.testing.assert_array_equal(rows, before)  # not in place
         np.testing.assert_array_equal(out[:, 2], rows[:, 2])
         ratio = np.hypot(*out[:, :2].T) / np.maximum(np.hypot(*rows[:, :2].T), 1e-9)
@@ -138,15 +138,15 @@ def test_augment_keeps_pens_and_lengths(random_rows) -> None:
 
 def test_mirror_alone_is_a_mirror(random_rows) -> None:
     rows = random_rows(1, 9, 9)[0]
-    flip = Augment(mirror=1, rotate=0, scale=0)(rows, stream(0))
+    flip = Augment(mirror=1, rotate=0, scale=0)(rows, stream(0, Stream.AUGMENTATION))
     np.testing.assert_allclose(flip, rows * np.array([-1, 1, 1]))
-    keep = Augment(mirror=0, rotate=0, scale=0)(rows, stream(0))
+    keep = Augment(mirror=0, rotate=0, scale=0)(rows, stream(0, Stream.AUGMENTATION))
     np.testing.assert_allclose(keep, rows)
 
 
 def test_rotation_stays_within_its_angle() -> None:
     rows = np.array([[100.0, 0, 0], [100.0, 0, 1]])
-    turns = [Augment(0, 30, 0)(rows, stream(0, j)) for j in range(200)]
+    turns = [Augment(0, 30, 0)(rows, stream(0, Stream.AUGMENTATION, j)) for j in range(200)]
     angles = np.rad2deg([np.arctan2(t[0, 1], t[0, 0]) for t in turns])
     assert 25 < abs(angles).max() <= 30
     assert abs(angles.mean()) < 5
@@ -156,7 +156,7 @@ def test_dropping_points_keeps_strokes_and_their_ends(random_rows) -> None:
     drop = Augment(mirror=0, rotate=0, scale=0, drop=0.4)
     fewer = 0
     for j, rows in enumerate(random_rows(40, 6, 30)):
-        out = drop(rows, stream(1, j))
+        out = drop(rows, stream(1, Stream.AUGMENTATION, j))
         fewer += len(rows) - len(out)
         assert out[:, 2].sum() == rows[:, 2].sum()
         before, after = (np.cumsum(r[:, :2].astype(float), axis=0) for r in (rows, out))

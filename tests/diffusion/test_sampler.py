@@ -215,9 +215,9 @@ def test_order_of_convergence(m: Method, order: int, grid_name: str) -> None:
 def test_more_steps_bring_the_distribution(m: Method) -> None:
     schedule = Schedule("cosine", 1000)
     model, bias = Gaussian(schedule), []
-    x = torch.randn(20, 500, 2, generator=torch.Generator().manual_seed(3)).double()
-    for steps in (50, 400):
-        out = draw(model, m, grid("uniform", steps, schedule), task_of(20, 500), x).x0
+    x = torch.randn(20, 2000, 2, generator=torch.Generator().manual_seed(3)).double()
+    for steps in (50, 800):
+        out = draw(model, m, grid("uniform", steps, schedule), task_of(20, 2000), x).x0
         assert out.mean().item() == pytest.approx(Gaussian.mean, abs=0.01)
         bias.append(abs(out.std().item() - Gaussian.deviation))
     assert bias[1] < min(0.005, 0.6 * bias[0])

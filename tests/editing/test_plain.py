@@ -11,7 +11,7 @@ from sketchknitter.editing.classify import whole
 from sketchknitter.editing.plain import PlainSampling
 from sketchknitter.editing.plan import unmoved
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from tiny_model import CLASSES, half, tiny
 
@@ -40,7 +40,7 @@ def test_what_was_drawn_stays(model, network: Outlook, where) -> None:  # type: 
 
 
 def test_as_many_points_are_added_as_asked_for(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
-    rngs = [stream(0, i) for i in range(4)]
+    rngs = [stream(0, Stream.PLAN, i) for i in range(4)]
     labels = [0, 1, NONE, NONE]
     for more in (0, 5, 30):
         made = prospects.plans(network, CLASSES, half(), labels, "end", rngs, 97, more)
@@ -53,19 +53,26 @@ def test_as_many_points_are_added_as_asked_for(model, network: Outlook) -> None:
 def test_a_likely_finished_drawing_gets_nothing_added() -> None:
     chances = np.zeros(97)
     chances[0], chances[10] = 0.4, 0.6
-    assert prospects._missing(chances, stream(0)) == 0
+    assert prospects._missing(chances, stream(0, Stream.PLAN)) == 0
     chances[0], chances[10] = 0.1, 0.9
-    assert prospects._missing(chances, stream(0)) == 10
+    assert prospects._missing(chances, stream(0, Stream.PLAN)) == 10
     # of further endings as many are finished as that is likely: 2 x .4 to .6
     chances[0], chances[10] = 0.4, 0.6
-    others = [prospects._missing(chances, stream(1, i), first=False) for i in range(300)]
+    others = [
+        prospects._missing(chances, stream(1, Stream.PLAN, i), first=False) for i in range(300)
+    ]
     assert set(others) == {0, 10}
     assert 150 < others.count(0) < 193
 
 
 def test_endings_differ_in_class_by_its_probability() -> None:
     chances = np.array([0.1, 0.6, 0.3, 0.0])
-    labels = np.array([prospects.ending_labels(chances, 10, stream(3, i)) for i in range(200)])
+    labels = np.array(
+        [
+            prospects.ending_labels(chances, 10, stream(3, Stream.ENDING_LABEL, i))
+            for i in range(200)
+        ]
+    )
     assert (labels[:, 0] == 1).all()
     counts = np.array([[(row == k).sum() for k in range(4)] for row in labels])
     assert np.abs(counts[:, [0, 2]] - [1, 3]).max() <= 1

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors
+from sketchknitter.seeds import Stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.training import optimizers
 from sketchknitter.training.objective import Loss, Remembers, Streams
@@ -24,7 +25,6 @@ from sketchknitter.training.run import LOCK, Run, Saved
 from sketchknitter.training.trainer import Trainer
 
 CONFIG = TrainingConfig(iterations=40, batch_size=8, warmup=4, lr=0.02, ema_rate="0.5")
-JITTER = 7
 
 
 class Doubling:
@@ -35,8 +35,8 @@ class Doubling:
         self.network = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.1), nn.Linear(8, 3))
 
     def loss(self, batch: Tensor, streams: Streams) -> Loss:
-        jitter = np.stack([rng.normal(size=3) for rng in streams.each(JITTER)])
-        shared = streams.whole(JITTER).random(streams.size)[streams.rows]
+        jitter = np.stack([rng.normal(size=3) for rng in streams.each(Stream.NOISE)])
+        shared = streams.whole(Stream.NOISE).random(streams.size)[streams.rows]
         x = batch + 0.01 * torch.from_numpy(jitter).to(batch)
         count = 1 + torch.from_numpy((4 * shared).astype(np.int64))
         error = ((self.network(x) - 2 * batch) ** 2).sum(dim=1)
@@ -72,10 +72,10 @@ def trainer(config: TrainingConfig = CONFIG, objective: Any = None, **options: A
 # -- learning ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["adamw", "muon"])
 def test_it_learns(name: str) -> None:
-    config = dataclasses.replace(CONFIG, optimizer=name)
+    config = dataclasses.replace(CONFIG, optimizer=name, iterations=80)
     learner = trainer(config)
     losses = [u.loss for u in learner.run()]
-    assert len(losses) == 40
+    assert len(losses) == 80
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
     assert learner.held_out([source(1000)]) < 0.5 * np.mean(losses[:5])
 

@@ -20,9 +20,8 @@ from sketchknitter.data.batch import END, LIFT, Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.loader import Loader
 from sketchknitter.geometry import rdp_mask_many
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 
-CONDITION = 3  # what a random stream is for
 CHANNELS = 7  # known, rough, x, y, lift, strength, blind
 STRENGTH_UNIT = 0.25  # rms displacement, as a share of the longer side, that reads as 1
 Array = NDArray[np.float64]
@@ -144,7 +143,7 @@ class ConditionLoader:
         rows, labels = own.drawings(iteration)
         mine = range(own.rank, own.batch_size, own.world)
         examples = [
-            self.mixture(r, own.codec, stream(own.seed, CONDITION, iteration, j))
+            self.mixture(r, own.codec, stream(own.seed, Stream.CONDITION, iteration, j))
             for r, j in zip(rows, mine, strict=True)
         ]
         return collate(examples, labels.tolist(), own.codec)

@@ -14,9 +14,7 @@ from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.shuffle import RowChange
 from sketchknitter.errors import UserError
-from sketchknitter.seeds import stream
-
-ORDER, AUGMENT = 1, 2  # what a random stream is for
+from sketchknitter.seeds import Stream, stream
 
 
 class Drawings(Protocol):
@@ -93,7 +91,7 @@ class Loader:
 
     @lru_cache(maxsize=2)  # noqa: B019 - loaders live as long as the process
     def _epoch(self, epoch: int) -> np.ndarray:
-        rng = stream(self.seed, ORDER, epoch)
+        rng = stream(self.seed, Stream.ORDER, epoch)
         count = self.batches_per_epoch
         shuffled = rng.permutation(len(self.data))[: count * self.batch_size]
         pools = np.arange(len(shuffled)) // (self.pool * self.batch_size)
@@ -104,13 +102,13 @@ class Loader:
     @lru_cache(maxsize=2)  # noqa: B019
     def _pool(self, epoch: int, number: int) -> np.ndarray:
         self.data.release()  # what the pools before have read
-        shuffle = order.Permutation.random(len(self.data), stream(self.seed, ORDER, epoch))
+        shuffle = order.Permutation.random(len(self.data), stream(self.seed, Stream.ORDER, epoch))
         first = number * self.pool
         last = min(first + self.pool, self.batches_per_epoch)
         drawings = shuffle(np.arange(first * self.batch_size, last * self.batch_size))
         by_length = np.argsort(self.data.lengths_of(drawings), kind="stable")
         batches = drawings[by_length].reshape(last - first, self.batch_size)
-        return batches[stream(self.seed, ORDER, epoch, number).permutation(last - first)]
+        return batches[stream(self.seed, Stream.ORDER, epoch, number).permutation(last - first)]
 
     def drawings(self, iteration: int) -> tuple[list[np.ndarray], np.ndarray]:
         """This rank's augmented stroke-3 rows at ``iteration``, and their labels (b,) int64."""
@@ -119,7 +117,7 @@ class Loader:
         rows = self.data.take(chosen)
         if self.augment is not None:
             rows = [
-                self.augment(r, stream(self.seed, AUGMENT, iteration, j))
+                self.augment(r, stream(self.seed, Stream.AUGMENTATION, iteration, j))
                 for r, j in zip(rows, mine, strict=True)
             ]
         labels = self.data.labels[chosen].astype(np.int64)

@@ -11,6 +11,7 @@ from sketchknitter.data.chunks import AS_IT_IS, Chunk
 from sketchknitter.data.dataset import SPLITS, AnyPath, PreparedSet, is_prepared
 from sketchknitter.data.sources import find_sources, read_tasks, tasks_for
 from sketchknitter.errors import UserError
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 
 
@@ -34,7 +35,7 @@ def pick(
     Raises:
         UserError: nothing readable there, or no such drawing.
     """
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, Stream.PICK)
     if len(sources) == 1 and is_prepared(sources[0]):
         found = _from_prepared(PreparedSet.open(sources[0]), count, label, split, rng)
     else:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 
 
 class SketchNoise:
@@ -23,8 +23,8 @@ class SketchNoise:
 
     @classmethod
     def keyed(cls, seed: int, indices: Sequence[int]) -> SketchNoise:
-        """Streams for sketches ``indices`` of the run ``seed``."""
-        return cls([stream(seed, i) for i in indices])
+        """Streams for the new drawings ``indices`` of the run ``seed``."""
+        return cls([stream(seed, Stream.DRAWING, i) for i in indices])
 
     def normal(self, lengths: Sequence[int], width: int, channels: int) -> Tensor:
         """Standard normal (B, width, channels) float32.

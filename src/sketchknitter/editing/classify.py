@@ -24,7 +24,7 @@ from sketchknitter.raster import render
 from sketchknitter.recognizers.outlook import OUTLOOK_WEIGHTS, Outlook, as_seen
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.recognizers.points import LONGEST, READER_WEIGHTS, Reader
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 Where = Literal["end", "start", "anywhere"]
 WHERE: tuple[Where, ...] = ("end", "start", "anywhere")
-LABEL, CHOICE = 31, 32  # what a random stream is for
 DRIFT = 100.0  # px: how far the middle of a part may lie from that of the whole
 TEMPER = 3.0  # nats of surprise that count as one: the pilot's verdict is rough
 CLEAR, UNCLEAR = 0.05, 0.12  # shares of its size by which points may be off: a picture of such
@@ -307,7 +306,7 @@ def _likely_endings(
     classes = len(model.classes)
     labels = np.repeat(np.arange(classes), draws).tolist()
     # the same streams for every class: they differ by their label alone
-    streams = [stream(seed, LABEL, i % draws) for i in range(len(labels))]
+    streams = [stream(seed, Stream.GUESS, i % draws) for i in range(len(labels))]
     plans = proposals(model, sketch, labels, streams, where)
     surprise = pilot(model, plans, labels, streams).reshape(classes, draws)
     out: np.ndarray = np.logaddexp.reduce(-surprise / TEMPER, axis=1)
@@ -358,7 +357,7 @@ def evidence(
     level = max(drowning_level(representation, off, schedule), schedule.steps // 20)
     start = torch.tensor(level)
     task = task_of(
-        model, [plan] * draws, [0] * draws, [stream(seed, LABEL, i) for i in range(draws)]
+        model, [plan] * draws, [0] * draws, [stream(seed, Stream.GUESS, i) for i in range(draws)]
     )
     mask = task.mask.repeat_interleave(classes, dim=0)
     label = torch.arange(classes, device=model.device).repeat(draws)

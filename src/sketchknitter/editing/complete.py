@@ -12,7 +12,6 @@ from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.repaint import Resampled
 from sketchknitter.editing import plain
 from sketchknitter.editing.classify import (
-    CHOICE,
     Where,
     check_where,
     choose,
@@ -27,7 +26,6 @@ from sketchknitter.editing.heal import tolerance
 from sketchknitter.editing.options import (
     BATCH,
     GUIDED_SAMPLER,
-    INK,
     Show,
     Watch,
     _anchored,
@@ -39,15 +37,12 @@ from sketchknitter.editing.options import (
 )
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import SettingError
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Completing
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.model import DrawingModel
-
-
-PLAN = 33  # what a random stream is for
 
 
 CANDIDATES = 4  # plans tried for each drawing asked for
@@ -124,9 +119,8 @@ def complete(
     out: list[Sketch] = []
     for a in range(0, n, BATCH):
         part = range(a, min(n, a + BATCH))
-        task = task_of(
-            model, plans[a : a + BATCH], [index] * len(part), [stream(seed, INK, i) for i in part]
-        )
+        streams = [stream(seed, Stream.INK, i) for i in part]
+        task = task_of(model, plans[a : a + BATCH], [index] * len(part), streams)
         known = known_of(model, plans[a : a + BATCH], spreads[a : a + BATCH])
         anchored = _anchored(model, known, how)
         steps = Resampled(sampling.method(how.sampler or GUIDED_SAMPLER, how.eta), how.resamples)
@@ -143,12 +137,12 @@ def chosen_plans(
     model: DrawingModel, sketch: Sketch, n: int, index: int, where: Where, seed: int
 ) -> list[Plan]:
     """The plans of ``n`` endings: the best of several times as many, by a pilot run."""
-    rngs = [stream(seed, PLAN, i) for i in range(CANDIDATES * n)]
+    rngs = [stream(seed, Stream.PLAN, i) for i in range(CANDIDATES * n)]
     plans: list[Plan] = []
     surprise: list[np.ndarray] = []
     for a in range(0, len(rngs), 4 * BATCH):
         part = rngs[a : a + 4 * BATCH]
         plans += proposals(model, sketch, [index] * len(part), part, where)
         surprise.append(pilot(model, plans[a:], [index] * len(part), part))
-    best = choose(np.concatenate(surprise), n, stream(seed, CHOICE))
+    best = choose(np.concatenate(surprise), n, stream(seed, Stream.CHOICE))
     return [plans[i] for i in best]

@@ -27,7 +27,6 @@ from sketchknitter.editing.classify import (
 from sketchknitter.editing.options import (
     BATCH,
     GUIDED_SAMPLER,
-    INK,
     Show,
     Watch,
     _anchored,
@@ -40,7 +39,7 @@ from sketchknitter.editing.options import (
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import QUICKDRAW_SIZE
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Healing
 from sketchknitter.sketch import Sketch
 
@@ -131,7 +130,7 @@ def heal_all(
     out: list[Sketch] = []
     for a in range(0, len(plans), BATCH):
         part = slice(a, a + BATCH)
-        streams = [stream(seed, INK, a + i) for i in range(len(plans[part]))]
+        streams = [stream(seed, Stream.INK, a + i) for i in range(len(plans[part]))]
         task = task_of(model, plans[part], labels[part], streams)
         held = [np.isin(p.outline.stroke, list(keep)) for p in plans[part]]
         far = off if anchor else np.inf

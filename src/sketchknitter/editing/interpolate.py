@@ -19,10 +19,10 @@ from sketchknitter.editing.classify import (
     task_of,
     whole,
 )
-from sketchknitter.editing.options import INK, Show, Watch, standing
+from sketchknitter.editing.options import Show, Watch, standing
 from sketchknitter.editing.plan import subdivided
 from sketchknitter.errors import SettingError
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def interpolate(
     schedule = model.denoiser.schedule
     # where hardly any signal is left nothing leads back from the noise to the drawing
     grid = policies.Grid(np.linspace(FARTHEST, 0, steps) * schedule.steps, schedule.steps)
-    task = task_of(model, ends, labels, [stream(seed, INK)] * 2)
+    task = task_of(model, ends, labels, [stream(seed, Stream.INK)] * 2)
     noise = inverted(model.denoiser, state_of(model, ends), task, grid.levels)
     share = torch.linspace(0, 1, n, device=model.device)
     x = slerp(noise[:1].expand(n, -1, -1), noise[1:].expand(n, -1, -1), share)

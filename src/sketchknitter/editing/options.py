@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 
-INK = 34  # what a random stream is for
-
-
 BATCH = 32  # drawings edited together
 
 

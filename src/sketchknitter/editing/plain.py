@@ -20,7 +20,7 @@ from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.editing.classify import Where, outlook, probabilities, whole
-from sketchknitter.editing.options import BATCH, INK, Show, Watch, guided_steps, standing
+from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, standing
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.prospects import (
     Guess,
@@ -30,7 +30,7 @@ from sketchknitter.editing.prospects import (
     plans,
 )
 from sketchknitter.geometry import QUICKDRAW_SIZE
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Editing
 from sketchknitter.sketch import Sketch
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from sketchknitter.systems.sketchknitter.model import DrawingModel
     from sketchknitter.systems.sketchknitter.student import Student
 
-LABELS, PLANS = 35, 36  # what a random stream is for
 FARTHEST = 0.5  # rms error of points, as a share of the longer side, that strength 1 stands for
 VARIED = 0.3  # the same for variations
 RIGHT = 0.01  # rms by which a healed stroke's points are off, as such a share, that nobody sees
@@ -144,17 +143,17 @@ def finish(
     """
     if label is None:
         chances = guessed(network, model.classes, sketch, where).chances
-        labels = ending_labels(chances, n, stream(seed, LABELS)).tolist()
+        labels = ending_labels(chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
     else:
         labels = [label] * n
-    rngs = [stream(seed, PLANS, i) for i in range(n)]
+    rngs = [stream(seed, Stream.PLAN, i) for i in range(n)]
     most = model.config.codec.max_points
     chosen = plans(network, model.classes, sketch, labels, where, rngs, most, more, heal > 0)
     strength = FARTHEST * heal if heal else None
     told = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
     done = [i for i, p in enumerate(chosen) if p.count == len(p.outline) and not heal]
     kept = frozenset() if heal else frozenset(range(len(sketch)))
-    streams = [stream(seed, INK, i) for i in range(n)]
+    streams = [stream(seed, Stream.INK, i) for i in range(n)]
     tell = _tell(model, chosen, kept, watch, show)
     out = drawn(model, told, labels, streams, how, tell)
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
@@ -188,7 +187,7 @@ def redraw(
     off = None if strength is None else FARTHEST * strength
     chosen = [whole(model, s, _frame_error(off)) for s in sketches]
     told = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
-    streams = [stream(seed, INK, i) for i in range(len(told))]
+    streams = [stream(seed, Stream.INK, i) for i in range(len(told))]
     out = drawn(
         model, told, labels, streams, how, _tell(model, chosen, frozenset(keep), watch, show)
     )
@@ -218,9 +217,9 @@ def variations(
     told = []
     for i in range(n):
         e = example(plan, all_rough(plan), off)
-        noise = stream(seed, PLANS, i).standard_normal(e.points.shape)
+        noise = stream(seed, Stream.PLAN, i).standard_normal(e.points.shape)
         told.append(replace(e, shown=e.shown + off * QUICKDRAW_SIZE * noise))
-    streams = [stream(seed, INK, i) for i in range(n)]
+    streams = [stream(seed, Stream.INK, i) for i in range(n)]
     tell = _tell(model, [plan] * n, frozenset(), watch, show)
     out = drawn(model, told, [label] * n, streams, how, tell)
     name = model.classes[label] if label < len(model.classes) else None

@@ -26,7 +26,7 @@ from sketchknitter.editing.heal import heal_all
 from sketchknitter.errors import UserError
 from sketchknitter.progress import Progress, silent
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream, taken_turn
 from sketchknitter.settings import (
     AugmentConfig,
     BackboneConfig,
@@ -49,7 +49,6 @@ from sketchknitter.training.optimizers import warmup_cosine
 from sketchknitter.training.run import LOG, STATE
 from sketchknitter.training.trainer import Update
 
-SHUFFLE = 61  # what a random stream is for
 SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
 MINUTE = 60.0  # between brief saves: what a kill can lose
 TINY = BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=(1,), num_heads=2)
@@ -174,10 +173,7 @@ class Drawer:
 
 def mixed(classes: Sequence[str], n: int, seed: int) -> list[str]:
     """Labels of ``n`` drawings that share all classes evenly: each once in random order, again."""
-    from_model = 21  # the stream that models mix their classes by
-    k = len(classes)
-    orders = [stream(seed, from_model, block).permutation(k) for block in range(-(-n // k))]
-    return [classes[int(orders[i // k][i % k])] for i in range(n)]
+    return [classes[taken_turn(seed, i, len(classes))] for i in range(n)]
 
 
 class _Loads:
@@ -316,7 +312,7 @@ def _reporter(run: DenoiserRun, budget: Budget, progress: Progress) -> Any:
 
 def shuffled(split: Split, change: RowChange) -> Split:
     """A split whose drawings were changed, once and for all."""
-    rows = [change(split.rows(i), stream(0, SHUFFLE, i)) for i in range(len(split))]
+    rows = [change(split.rows(i), stream(0, Stream.SHUFFLE, i)) for i in range(len(split))]
     ends = np.cumsum([len(r) for r in rows], dtype=np.int64)
     starts = ends - np.array([len(r) for r in rows], dtype=np.int64)
     flat = np.concatenate(rows) if rows else np.zeros((0, 3))

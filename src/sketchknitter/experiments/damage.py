@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchknitter.errors import UserError
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 
 Array = NDArray[np.float64]
 
-DEFORM, MASK = 41, 42  # what a random stream is for
 PATCHES = 8  # a side of the masks' grid
 KINDS = ("deformed", "masked", "cut")
 
@@ -45,9 +44,9 @@ def damaged(sketches: Sequence[Sketch], damage: str, seed: int) -> list[Sketch]:
     out = []
     for i, sketch in enumerate(sketches):
         if kind == "deformed":
-            bad = deformed(sketch, share, stream(seed, DEFORM, percent, i))
+            bad = deformed(sketch, share, stream(seed, Stream.DEFORMATION, percent, i))
         elif kind == "masked":
-            bad = masked(sketch, share, stream(seed, MASK, percent, i))
+            bad = masked(sketch, share, stream(seed, Stream.MASKING, percent, i))
         else:
             bad = cut(sketch, share)
         out.append(bad if bad.num_points > 2 else sketch.with_label(None))

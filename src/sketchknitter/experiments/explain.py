@@ -28,7 +28,7 @@ from sketchknitter.progress import Progress, silent
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.recognizers.progress import probability
 from sketchknitter.reports.document import Bullets, Document, Heading, Picture, Table
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Settings
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.hub import locate
@@ -41,7 +41,6 @@ from sketchknitter.systems.sketchknitter.recognizability import (
     walk_levels,
 )
 
-EXPLAIN, BOOTSTRAP = 51, 52  # what a random stream is for
 CHUNK = 64  # trajectories walked together
 ROWS, SKETCHES = "rows.npz", "pictures.npz"
 TITLE = "Does the estimated noise tell how recognizable a drawing is?"
@@ -159,7 +158,7 @@ def walk(
     rows: dict[str, list[Floats]] = {}
     pictures: Pictures = {}
     steps = trajectory(
-        model, numbers, levels, question.seed, EXPLAIN, only, classes=judged(model, guide)
+        model, numbers, levels, question.seed, Stream.EVIDENCE, only, classes=judged(model, guide)
     )
     for j, frame in enumerate(steps):
         report("levels", j, len(levels))
@@ -327,7 +326,7 @@ def _correlate(a: Floats, b: Floats) -> Floats:
 
 def _bootstrap(count: int, measure: Callable[[Floats], Floats], rounds: int) -> Interval:
     """``measure`` of how often each sketch counts, (rounds, n), and its spread when resampled."""
-    draws = stream(0, BOOTSTRAP).multinomial(count, [1 / count] * count, size=rounds)
+    draws = stream(0, Stream.BOOTSTRAP).multinomial(count, [1 / count] * count, size=rounds)
     found = measure(draws.astype(np.float64))
     found = found[~np.isnan(found)]
     low, high = np.percentile(found, [2.5, 97.5]) if len(found) else (np.nan, np.nan)

@@ -8,11 +8,10 @@ from itertools import combinations, permutations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 
 EXACT = 7  # systems up to which all orders are tried
 DRAWS = 20_000
-ORDERS = 67  # what a random stream is for
 Array = NDArray[np.float64]
 
 
@@ -101,7 +100,7 @@ def _chance(ours: list[float], theirs: list[float]) -> float:
     if len(x) <= EXACT:
         orders = np.array(list(permutations(range(len(x)))))
     else:
-        rng = stream(0, ORDERS)
+        rng = stream(0, Stream.RANK)
         orders = np.array([rng.permutation(len(x)) for _ in range(DRAWS)])
     products = (x[orders] * y[None]).sum(1)
     return float((products >= float((x * y).sum()) - 1e-9).mean())

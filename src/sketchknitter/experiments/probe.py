@@ -25,12 +25,11 @@ from sketchknitter.experiments.cache import digest
 from sketchknitter.experiments.declare import Model
 from sketchknitter.experiments.runner import one_thread
 from sketchknitter.files import atomic
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import Budget, Generator, System
 from sketchknitter.systems.registry import make
 
-PROBE = 62  # what a random stream is for
 CLASSES = ("apple", "crab")  # such as every recognizer knows
 MOST, SHORT = 36, 12  # steps from which a probe takes fewer, and how many
 ROOT = Path(__file__).parent.parent
@@ -160,7 +159,7 @@ def toys() -> PreparedSet:
     """Sixteen random drawings of two classes in every split."""
     rows = []
     for i in range(16):
-        rng = stream(0, PROBE, i)
+        rng = stream(0, Stream.PROBE, i)
         n = int(rng.integers(5, 20))
         lifts = rng.random(n) < 0.2
         lifts[-1] = True

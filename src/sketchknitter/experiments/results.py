@@ -18,7 +18,7 @@ from sketchknitter.experiments.plan import Plan
 from sketchknitter.experiments.runner import Meter, Runner
 from sketchknitter.experiments.steps import Context
 from sketchknitter.experiments.team import Team, first
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import TrainRecord
 
@@ -172,7 +172,7 @@ def _shown(plan: Plan, row: Row) -> tuple[Sketch, ...]:
         places = [s.part.folder / sets.DRAWN for s in plan.drawing(row, 0)]
         found = [s for place in places for s in sets.read(place)][:: row.endings]
         found = sets.finished(found, row.finish, 0)
-    chosen = stream(0, sets.SHOWN).permutation(len(found))[: plan.table.measure.shown]
+    chosen = stream(0, Stream.SHOWN).permutation(len(found))[: plan.table.measure.shown]
     return tuple(found[i] for i in sorted(chosen))
 
 

@@ -12,10 +12,9 @@ from sketchknitter.data.shuffle import PointShuffle, reconnect
 from sketchknitter.errors import UserError
 from sketchknitter.files import atomic
 from sketchknitter.metrics.precision_recall import K
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 
-REFERENCE, HALVES, SHUFFLED, SHOWN, CHOICE = 63, 64, 68, 69, 43  # what a random stream is for
 FOLDS = (("Simple", 0.0, 40.0), ("Moderate", 40.0, 100.0), ("Complex", 100.0, np.inf))
 ALL = "all"
 DRAWN = "drawn.npz"
@@ -43,7 +42,7 @@ def folds(split: Split) -> dict[str, tuple[str, ...]]:
 
 
 def draw_real(
-    splits: Sequence[Split], classes: Sequence[str], count: int, *key: int
+    splits: Sequence[Split], classes: Sequence[str], count: int, purpose: Stream, *key: int
 ) -> list[Sketch]:
     """``count`` real drawings, equally many of each class, at random.
 
@@ -60,14 +59,14 @@ def draw_real(
                 f"{name}: {share} drawings of {many} are needed, there are {len(places)}; lower "
                 "the table's drawings"
             )
-        order = stream(0, *key, c).permutation(len(places))[:share]
+        order = stream(0, purpose, *key, c).permutation(len(places))[:share]
         out += [places[k][0].sketch(places[k][1]) for k in order]
     return out
 
 
 def reference(data: PreparedSet, count: int) -> list[Sketch]:
     """The test drawings that ``count`` drawings are measured against."""
-    return draw_real([data.test], data.classes, count, REFERENCE)
+    return draw_real([data.test], data.classes, count, Stream.REFERENCE)
 
 
 def draw_halves(data: PreparedSet, count: int, seed: int) -> tuple[list[Sketch], list[Sketch]]:
@@ -75,7 +74,7 @@ def draw_halves(data: PreparedSet, count: int, seed: int) -> tuple[list[Sketch],
     splits, classes = [data.valid, data.test], data.classes
     most = min(sum(len(s.of_class(name)) for s in splits) for name in classes) // 2
     share = min(count // len(classes), most)
-    both = draw_real(splits, classes, 2 * share * len(classes), HALVES, seed)
+    both = draw_real(splits, classes, 2 * share * len(classes), Stream.HALVES, seed)
     first = [s for k, s in enumerate(both) if k % (2 * share) < share]
     second = [s for k, s in enumerate(both) if k % (2 * share) >= share]
     return first, second
@@ -83,7 +82,7 @@ def draw_halves(data: PreparedSet, count: int, seed: int) -> tuple[list[Sketch],
 
 def chosen(data: PreparedSet, count: int) -> list[int]:
     """Places of the test drawings that the conditional protocols damage, some of each class."""
-    rng, share = stream(0, CHOICE), max(1, count // len(data.classes))
+    rng, share = stream(0, Stream.DAMAGED), max(1, count // len(data.classes))
     return [int(i) for c in data.classes for i in rng.permutation(data.test.of_class(c))[:share]]
 
 
@@ -104,7 +103,7 @@ def finished(sketches: list[Sketch], finish: str, seed: int) -> list[Sketch]:
     if finish == "shuffle and reconnect":
         change = PointShuffle("full")
         sketches = [
-            Sketch.from_stroke3(change(s.to_stroke3(), stream(seed, SHUFFLED, i)), s.label)
+            Sketch.from_stroke3(change(s.to_stroke3(), stream(seed, Stream.FINISH, i)), s.label)
             for i, s in enumerate(sketches)
         ]
     return [reconnect(s) for s in sketches] if finish else sketches

@@ -20,12 +20,11 @@ from sketchknitter.metrics.features import Features
 from sketchknitter.metrics.metric import Comparison, DrawingSet, choose, measure
 from sketchknitter.progress import Progress
 from sketchknitter.raster import render_batch
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import Generator
 from sketchknitter.systems.registry import make
 
-THINNED, LANDMARKS = 65, 66  # what a random stream is for
 CONDITIONAL = ("top1", "top10", "map", "retrieval1", "retrieval10", "chamfer", "apart")
 
 
@@ -223,7 +222,7 @@ def figures_of(
     drawn: DrawingSet, real: DrawingSet, train: DrawingSet | None, repeats: int
 ) -> dict[str, float]:
     """Every figure of drawings against equally many real ones."""
-    return measure(Comparison(drawn, real, train, repeats=repeats, seed=LANDMARKS))
+    return measure(Comparison(drawn, real, train, repeats=repeats))
 
 
 def measuring_behavior() -> Any:
@@ -240,10 +239,10 @@ def measuring_behavior() -> Any:
 
     parts = []
     for k in range(2):
-        rng = stream(0, THINNED, k)
+        rng = stream(0, Stream.METRIC_PROBE, k)
         strokes = [[rng.normal(0, 9 + k, (6, 2)), rng.normal(9, 9, (4, 2))] for _ in range(12)]
         parts.append(DrawingSet([Sketch(s, "abc"[i % 3]) for i, s in enumerate(strokes)], Plain()))
     first, second = parts
     ends = ((tuple(first.sketches[:2]), second.sketches[0]),)
-    both = Comparison(first, second, second, second, ends, repeats=3, seed=LANDMARKS)
+    both = Comparison(first, second, second, second, ends, repeats=3)
     return {name: float(f"{value:.5g}") for name, value in sorted(measure(both).items())}

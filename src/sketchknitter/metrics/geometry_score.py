@@ -14,6 +14,7 @@ from tqdm import tqdm
 from sketchknitter.errors import UserError
 from sketchknitter.metrics.features import as_features, as_pair
 from sketchknitter.metrics.metric import Comparison, DrawingSet, Metric
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 
 LANDMARKS = 64
@@ -86,7 +87,7 @@ def mean_relative_living_times(
     """
     x = as_features(cloud, "cloud")
     share = gamma if gamma is not None else len(x) / 5000 / 128
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, Stream.LANDMARK)
     total = np.zeros(MOST_HOLES)
     for _ in tqdm(range(repeats), "Geometry Score", disable=not progress):
         rows = rng.integers(0, len(x), landmarks)

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sketchknitter.errors import UserError
 from sketchknitter.metrics.features import as_pair
 from sketchknitter.metrics.metric import Comparison, Metric
+from sketchknitter.seeds import Stream, stream
 
 Array = NDArray[np.float64]
 
@@ -43,7 +44,7 @@ def kernel_distance(
         raise UserError(
             f"a KID subset of {subset_size} needs 2 <= size <= {min(len(x), len(y))} drawings"
         )
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, Stream.KID_SUBSET)
     values = [
         _unbiased_mmd(
             x[rng.permutation(len(x))[:subset_size]], y[rng.permutation(len(y))[:subset_size]]
@@ -72,7 +73,7 @@ def bootstrap_kernel_distance(
         UserError: fewer than two rows, or values that are not finite.
     """
     x, y = as_pair(real, fake)
-    rng = np.random.default_rng(seed)
+    rng = stream(seed, Stream.BOOTSTRAP)
     u = rng.multinomial(len(x), np.full(len(x), 1 / len(x)), size=draws).astype(np.float64)
     v = rng.multinomial(len(y), np.full(len(y), 1 / len(y)), size=draws).astype(np.float64)
 

@@ -37,6 +37,7 @@ from sketchknitter.recognizers.outlook import (
     frame_log_density,
 )
 from sketchknitter.recognizers.training import Splits, go_on
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.training.objective import Loss, Streams
@@ -282,7 +283,10 @@ class OutlookLesson:
         self.before = go_on(self.network, start)
         self.train, self.labels = _rows(sets.train), sets.numbers(sets.train)
         self.valid = _batch(
-            _rows(sets.valid), sets.numbers(sets.valid), self.law, np.random.default_rng(2)
+            _rows(sets.valid),
+            sets.numbers(sets.valid),
+            self.law,
+            stream(0, Stream.ROUGH_VALIDATION),
         )
 
     def examples(
@@ -340,16 +344,16 @@ class OutlookLesson:
         }
         figures: dict[str, Any] = {}
         for name, law in laws.items():
-            batch = _batch(test, labels, law, np.random.default_rng(3))
+            batch = _batch(test, labels, law, stream(0, Stream.ROUGH_TEST))
             best = self._named(batch).topk(min(3, len(self.classes)), dim=1).indices
             right = best == batch.label[:, None]
             figures[name] = round(float(right[:, 0].double().mean()), 4)
             if law is half:
                 figures["test_top3_half"] = round(float(right.any(dim=1).double().mean()), 4)
-        whole = _batch(test, labels, replace(AS_DRAWN, told=0), np.random.default_rng(3))
+        whole = _batch(test, labels, replace(AS_DRAWN, told=0), stream(0, Stream.ROUGH_TEST))
         nothing = self._missing(whole, told=False)[0].argmax(dim=1) == 0
         figures["test_finished"] = round(float(nothing.double().mean()), 4)
-        cut = _batch(test, labels, replace(AS_DRAWN, prefix=1), np.random.default_rng(3))
+        cut = _batch(test, labels, replace(AS_DRAWN, prefix=1), stream(0, Stream.ROUGH_TEST))
         return (
             figures
             | self._prefixes(cut[cut.missing > 0])

@@ -19,11 +19,11 @@ from torch.nn import functional as F
 from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.picture import Recognizer
 from sketchknitter.recognizers.training import Examples, Splits, go_on
+from sketchknitter.seeds import Stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.training.objective import Loss, Streams
 
-SOFTNESS = 53  # what a random stream is for
 Pictures = NDArray[np.uint8]
 
 
@@ -122,7 +122,7 @@ class GuideLesson:
         )
 
     def loss(self, batch: Examples, streams: Streams) -> Loss:
-        rng = streams.whole(SOFTNESS)
+        rng = streams.whole(Stream.SOFTNESS)
         ink = batch.seen.clone()
         ink[::2] = blur(ink[::2], float(rng.uniform(0.3, 1.2)))
         ink = ink * float(rng.uniform(0.7, 1.0))

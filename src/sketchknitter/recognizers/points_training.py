@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from sketchknitter.data.outline import outline
 from sketchknitter.recognizers.points import INPUTS, LONGEST, Reader, as_read
 from sketchknitter.recognizers.training import Examples, Splits, go_on
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.training.objective import Loss, Streams
@@ -97,7 +98,7 @@ class ReaderLesson:
         self.network = Reader(sets.classes)
         self.before = go_on(self.network, start)
         self.train, self.labels = _outlines(sets.train), sets.numbers(sets.train)
-        self.seen = _rough(_outlines(sets.valid), self.law, np.random.default_rng(2))
+        self.seen = _rough(_outlines(sets.valid), self.law, stream(0, Stream.ROUGH_VALIDATION))
 
     def examples(self, chosen: NDArray[np.int64], rngs: Sequence[np.random.Generator]) -> Examples:
         rows = [_rough([self.train[i]], self.law, rng) for i, rng in zip(chosen, rngs, strict=True)]
@@ -132,7 +133,7 @@ class ReaderLesson:
             "test_top1_half": replace(plain, cut=1, left=(0.5, 0.5)),
         }
         figures = {
-            name: round(self._top1(_rough(test, law, np.random.default_rng(3)), labels), 4)
+            name: round(self._top1(_rough(test, law, stream(0, Stream.ROUGH_TEST)), labels), 4)
             for name, law in laws.items()
         }
         return figures | self.sets.record() | self.before | {"roughness": asdict(self.law)}

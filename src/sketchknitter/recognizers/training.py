@@ -24,7 +24,7 @@ from sketchknitter.data.prepare import open_data
 from sketchknitter.data.sides import drawings_of, read_splits
 from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors, write_tensors
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.training.objective import Batch, Loss, Streams
@@ -32,7 +32,6 @@ from sketchknitter.training.optimizers import one_cycle
 from sketchknitter.training.run import STATE, Run, Saved
 from sketchknitter.training.trainer import Trainer, Update
 
-ORDER, EXAMPLE = 51, 52  # what a random stream is for
 BEST = "best.safetensors"
 
 
@@ -101,9 +100,9 @@ class Epochs:
     def __call__(self, iteration: int) -> Batch:
         epoch, k = divmod(iteration, self.length)
         size, seed = self.config.batch_size, self.config.seed
-        order = stream(seed, ORDER, epoch).permutation(self.lesson.count)
+        order = stream(seed, Stream.ORDER, epoch).permutation(self.lesson.count)
         chosen = order[k * size : (k + 1) * size]
-        rngs = [stream(seed, EXAMPLE, iteration, j) for j in range(size)]
+        rngs = [stream(seed, Stream.EXAMPLE, iteration, j) for j in range(size)]
         return self.lesson.examples(chosen, rngs)
 
 

@@ -24,6 +24,7 @@ from sketchknitter.metrics.recognition import recognized
 from sketchknitter.metrics.statistics import STATISTICS, statistic_distances, values_of
 from sketchknitter.reports.document import Bars
 from sketchknitter.reports.report import Figure, Report
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 
 LEAST = K + 1  # drawings on each side below which nothing is measured
@@ -172,7 +173,7 @@ def evaluate(
     labeled = bool(network.classes) and all(s.label is not None for s in drawings)
     if labeled:
         _check_classes(drawings, network, names[0])
-    rng = np.random.default_rng(settings.seed)
+    rng = stream(settings.seed, Stream.SAMPLE)
     count = min(len(drawings), len(reference), settings.n or len(drawings))
     if count < LEAST:
         raise UserError(f"-n {count}: the metrics need at least {LEAST} drawings (k = {K})")
@@ -325,7 +326,7 @@ def _warnings(bench: _Bench, fid: Figure, labeled: bool, names: tuple[str, str])
         largest = len(bench.heldout) // 2
         if largest > 1.5 * bench.floor_n:
             order = spread_order(
-                bench.heldout.sketches, np.random.default_rng(bench.comparison.seed)
+                bench.heldout.sketches, stream(bench.comparison.seed, Stream.LARGE_HALVES)
             )
             a, b = (bench.heldout.features.vectors[order[k::2]] for k in (0, 1))
             text += f" (at N = {largest}: {frechet_distance(a, b):.3g})"

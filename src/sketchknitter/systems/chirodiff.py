@@ -56,8 +56,9 @@ from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import arc_lengths, resample_evenly
+from sketchknitter.seeds import Stream
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.drawing import LENGTHS, DrawingGenerator, Request, drawn_lengths
+from sketchknitter.systems.drawing import DrawingGenerator, Request, drawn_lengths
 from sketchknitter.systems.learning import (
     Encoded,
     Habits,
@@ -78,7 +79,6 @@ SPACING = 0.05  # of resampled points, in radii
 LONGEST = 299  # rows
 CUT = 0.8  # a larger p ends a stroke
 FEATURES = 8  # of the level
-NOISE = 42  # what a random stream is for
 SCALE = 4.0  # of the random Fourier features
 
 Representation = Literal["positions", "offsets"]
@@ -338,7 +338,7 @@ class ChiroDiffLearner(Learner):
         return Encoded(x, mask, torch.from_numpy(labels))
 
     def loss(self, batch: Encoded, streams: Streams) -> Loss:
-        rngs = streams.each(NOISE)
+        rngs = streams.each(Stream.NOISE)
         t = torch.tensor([int(rng.integers(1, STEPS + 1)) for rng in rngs])
         lengths = batch.mask.sum(dim=1)
         n = batch.x.shape[1]
@@ -379,7 +379,7 @@ class ChiroDiffGenerator(DrawingGenerator):
         noise = request.noise()
         if request.source is None:
             counts = self.stored.extras["lengths"].numpy()
-            lengths = drawn_lengths(counts, request.label.tolist(), request.streams(LENGTHS))
+            lengths = drawn_lengths(counts, request.label.tolist(), request.streams(Stream.LENGTH))
             x = noise.normal(lengths, max(lengths), 3).to(self.device)
         else:
             made = [to_rows(s.to_stroke3(), system.between, system.reach) for s in request.source]

@@ -125,8 +125,8 @@ class Generator(Protocol):
     ) -> Iterator[Sketch]:
         """``n`` drawings, one after another.
 
-        The randomness of drawing i comes from ``seeds.stream(seed, i, …)`` alone, not from the
-        batch that it is in.
+        The randomness of drawing i comes from streams keyed by i alone, such as
+        ``stream(seed, Stream.DRAWING, i)``, not from the batch that it is in.
 
         Args:
             labels: a class name for each drawing. None: all classes of the training data evenly,

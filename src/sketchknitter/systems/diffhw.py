@@ -66,8 +66,9 @@ from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.nn.layers import Conv3
+from sketchknitter.seeds import Stream
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.drawing import LENGTHS, DrawingGenerator, Request, drawn_lengths
+from sketchknitter.systems.drawing import DrawingGenerator, Request, drawn_lengths
 from sketchknitter.systems.learning import (
     Encoded,
     Habits,
@@ -84,7 +85,6 @@ Rows = NDArray[np.float64]
 
 LEVELS = 60
 SIGMA = 32  # width of the embedding of the noise level
-NOISE = 41  # what a random stream is for
 LIMIT = 15.0  # offsets beyond so many deviations leave a drawing out
 
 
@@ -531,7 +531,7 @@ class DiffHWLearner(Learner):
         return encode(rows, labels, self.system.points, self.unit)
 
     def loss(self, batch: Encoded, streams: Streams) -> Loss:
-        rngs = streams.each(NOISE)
+        rngs = streams.each(Stream.NOISE)
         u, v = torch.tensor([rng.random(2).tolist() for rng in rngs], dtype=torch.float64).T
         abar = between_levels(u, v).to(batch.x.device)
         b, n, _ = batch.x.shape
@@ -609,7 +609,7 @@ class DiffHWGenerator(DrawingGenerator):
             mask = made.mask
         elif system.length == "given":
             counts = self.stored.extras["lengths"].numpy()
-            drawn = drawn_lengths(counts, request.label.tolist(), request.streams(LENGTHS))
+            drawn = drawn_lengths(counts, request.label.tolist(), request.streams(Stream.LENGTH))
             mask = (
                 torch.arange(n, device=self.device)
                 < torch.tensor(drawn, device=self.device)[:, None]

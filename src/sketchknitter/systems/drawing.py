@@ -15,11 +15,9 @@ from torch import Tensor
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.progress import Progress
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream, taken_turn
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import Task, check_task
-
-CLASSES, NOISE, LENGTHS, CODES = 91, 92, 93, 94  # what a random stream is for
 
 
 @dataclass(frozen=True)
@@ -40,13 +38,13 @@ class Request:
     seed: int
     settings: Mapping[str, Any]
 
-    def streams(self, purpose: int) -> list[np.random.Generator]:
+    def streams(self, purpose: Stream) -> list[np.random.Generator]:
         """One stream for each drawing: the same whatever batch it is in."""
-        return [stream(self.seed, i, purpose) for i in self.numbers]
+        return [stream(self.seed, purpose, i) for i in self.numbers]
 
     def noise(self) -> SketchNoise:
         """Gaussian noise for each drawing, from its own stream."""
-        return SketchNoise(self.streams(NOISE))
+        return SketchNoise(self.streams(Stream.DRAWING))
 
 
 def drawn_lengths(
@@ -168,5 +166,4 @@ class DrawingGenerator(ABC):
             return np.array([self.classes.index(name) for name in labels], dtype=np.int64)
         if given or not k:
             return np.full(n, k, dtype=np.int64)
-        rounds = [stream(seed, i, CLASSES).permutation(k) for i in range(0, n, k)]
-        return np.concatenate(rounds)[:n].astype(np.int64)
+        return np.array([taken_turn(seed, i, k) for i in range(n)], dtype=np.int64)

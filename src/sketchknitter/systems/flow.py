@@ -39,9 +39,10 @@ from sketchknitter.diffusion.denoiser import BitPens, read_pens
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.representation import Representation
+from sketchknitter.seeds import Stream
 from sketchknitter.settings import BackboneConfig
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.drawing import LENGTHS, DrawingGenerator, Request, drawn_lengths
+from sketchknitter.systems.drawing import DrawingGenerator, Request, drawn_lengths
 from sketchknitter.systems.learning import (
     Encoded,
     Habits,
@@ -58,7 +59,6 @@ from sketchknitter.training.objective import Loss, Streams
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, N, D), u (B,)) -> dx/du
 SolverName = Literal["euler", "heun"]
 SCALE = 1000.0  # of u, as the network is told it
-LEVELS, NOISE = 43, 44  # what a random stream is for
 
 
 def between(x0: Tensor, eps: Tensor, u: Tensor) -> Tensor:
@@ -187,12 +187,12 @@ class FlowLearner(Learner):
         return encode(self.codec, rows, labels)
 
     def loss(self, batch: Encoded, streams: Streams) -> Loss:
-        rng = streams.whole(LEVELS)
+        rng = streams.whole(Stream.LEVEL)
         strata = (rng.permutation(streams.size) + rng.random(streams.size)) / streams.size
         u = torch.from_numpy(strata[streams.rows]).to(batch.x)
         lengths = batch.mask.sum(dim=1)
         _, n, width = batch.x.shape
-        noise = SketchNoise(streams.each(NOISE)).normal(lengths.tolist(), n, width)
+        noise = SketchNoise(streams.each(Stream.NOISE)).normal(lengths.tolist(), n, width)
         eps = noise.to(batch.x)
         velocity = self.network(between(batch.x, eps, u), u, batch.label, batch.mask)
         return Loss(losses(velocity, batch.x, eps, batch.mask).sum(dim=1), lengths)
@@ -241,7 +241,7 @@ class FlowGenerator(DrawingGenerator):
         origins = [np.zeros(2)] * len(request.numbers)
         if request.source is None:
             counts = self.stored.extras["lengths"].numpy()
-            rows = drawn_lengths(counts, label.tolist(), request.streams(LENGTHS))
+            rows = drawn_lengths(counts, label.tolist(), request.streams(Stream.LENGTH))
             lengths = torch.tensor(rows) + self.codec.extra
             n = int(lengths.max())
             x = noise.normal(lengths.tolist(), n, width)

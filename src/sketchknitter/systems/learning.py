@@ -24,11 +24,11 @@ from torch import Tensor, nn
 from sketchknitter.data.augment import Augment
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
-from sketchknitter.data.loader import AUGMENT, Loader
+from sketchknitter.data.loader import Loader
 from sketchknitter.data.order import some
 from sketchknitter.errors import UserError
 from sketchknitter.progress import Progress, silent
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, TrainingConfig
 from sketchknitter.systems.contract import Budget, Curve, Generator, Size, TrainRecord
 from sketchknitter.systems.stored import MODEL, Stored
@@ -37,7 +37,6 @@ from sketchknitter.training.optimizers import Clip, Course
 from sketchknitter.training.run import LOG, STATE, Log, Run, Saved
 from sketchknitter.training.trainer import Trainer, Update, place
 
-CHOSEN, LABELS = 81, 82  # what a random stream is for
 JUDGED = 256  # drawings of each split that a save measures the loss on
 SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
 MINUTE = 60.0  # between brief saves: what a kill can lose
@@ -166,16 +165,16 @@ class Source:
         chosen = loader.indices(update)[mine]
         rows: Rows = loader.data.take(chosen)
         if loader.augment is not None:
-            streams = [stream(loader.seed, AUGMENT, update, int(j)) for j in mine]
+            streams = [stream(loader.seed, Stream.AUGMENTATION, update, int(j)) for j in mine]
             rows = [loader.augment(r, s) for r, s in zip(rows, streams, strict=True)]
         labels = np.asarray(loader.data.labels)[chosen].astype(np.int64)
-        chances = stream(loader.seed, LABELS, update).random(loader.batch_size)[mine]
+        chances = stream(loader.seed, Stream.LABEL_DROP, update).random(loader.batch_size)[mine]
         labels[(labels < 0) | (chances < self.label_dropout)] = loader.classes
         return self.learner.encode(rows, labels)
 
     def plain(self, split: Split, limit: int = JUDGED, size: int = 64) -> Iterator[Encoded]:
         """Up to ``limit`` drawings of a split as they are, always the same ones."""
-        chosen = some(stream(0, CHOSEN), len(split), limit)
+        chosen = some(stream(0, Stream.VALIDATION), len(split), limit)
         chosen = chosen[np.argsort(split.lengths_of(chosen), kind="stable")]
         for first in range(0, len(chosen), size):
             part = chosen[first : first + size]

@@ -72,11 +72,10 @@ from sketchknitter.geometry import arc_lengths, resample_evenly
 from sketchknitter.metrics.fid import frechet_distance
 from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.picture import Recognizer
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.drawing import CODES, DrawingGenerator, Request
+from sketchknitter.systems.drawing import DrawingGenerator, Request
 from sketchknitter.systems.learning import (
-    CHOSEN,
     Encoded,
     Habits,
     LearnedSystem,
@@ -493,7 +492,7 @@ class SketchOdeLearner(Learner):
     def _codes(self, split: Split, limit: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Codes (n, K) and class indices (n,) of drawings of a split."""
         device = next(self.network.parameters()).device
-        chosen = np.sort(stream(0, CHOSEN).permutation(len(split))[:limit])
+        chosen = np.sort(stream(0, Stream.MIXTURE).permutation(len(split))[:limit])
         parts = []
         for first in range(0, len(chosen), 256):
             rows = split.take(chosen[first : first + 256])
@@ -509,7 +508,7 @@ class SketchOdeLearner(Learner):
         """
         device = next(self.network.parameters()).device
         valid = data.valid
-        chosen = stream(0, CHOSEN).permutation(len(valid))[:COMPARED]
+        chosen = stream(0, Stream.TEMPERATURE).permutation(len(valid))[:COMPARED]
         guide = Recognizer.load()
         real = _features(guide, [valid.sketch(int(i)) for i in chosen])
         labels = np.asarray(valid.labels)[chosen].astype(np.int64)
@@ -517,7 +516,7 @@ class SketchOdeLearner(Learner):
         for temperature in TEMPERATURES:
             codes = np.stack(
                 [
-                    mixture.sample(int(label), stream(1, i, CODES), temperature)
+                    mixture.sample(int(label), stream(0, Stream.TEMPERATURE, i), temperature)
                     for i, label in enumerate(labels)
                 ]
             )
@@ -581,7 +580,7 @@ class SketchOdeGenerator(DrawingGenerator):
             temperature = request.settings["temperature"]
             if temperature is None:
                 temperature = self.stored.facts["temperature"]
-            pairs = zip(request.label.tolist(), request.streams(CODES), strict=True)
+            pairs = zip(request.label.tolist(), request.streams(Stream.CODE), strict=True)
             drawn = [self.mixture.sample(label, rng, float(temperature)) for label, rng in pairs]
             codes = torch.from_numpy(np.stack(drawn)).to(self.device)
         else:

@@ -9,7 +9,8 @@ processes, exact resume, log and previews. An objective in ten lines::
             self.network = nn.Linear(2, 2)
 
         def loss(self, batch: Batch, streams: Streams) -> Loss:
-            noise = torch.stack([torch.tensor(rng.normal(size=2)) for rng in streams.each(JITTER)])
+            rngs = streams.each(Stream.NOISE)
+            noise = torch.stack([torch.tensor(rng.normal(size=2)) for rng in rngs])
             shifted = batch.xy[:, :-1] + noise[:, None].to(batch.xy)
             error = (self.network(shifted) - batch.xy[:, 1:]) ** 2
             each = error.sum(dim=-1) * batch.mask[:, 1:]
@@ -34,7 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ class Streams:
     def __getitem__(self, part: slice) -> Streams:
         return Streams(self.seed, self.update, self.rows[part], self.size)
 
-    def each(self, purpose: int) -> list[np.random.Generator]:
+    def each(self, purpose: Stream) -> list[np.random.Generator]:
         """One stream for each of these drawings."""
         return [stream(self.seed, purpose, self.update, int(j)) for j in self.rows]
 
-    def whole(self, purpose: int) -> np.random.Generator:
+    def whole(self, purpose: Stream) -> np.random.Generator:
         """One stream for the whole batch: draw ``size`` numbers and take those of ``rows``."""
         return stream(self.seed, purpose, self.update)
 

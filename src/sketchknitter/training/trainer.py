@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors, write_tensors
+from sketchknitter.seeds import Stream, derived_seed
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.training import optimizers as optimizing
 from sketchknitter.training.ema import Ema, ema_rates
@@ -160,8 +161,7 @@ class Trainer(Generic[Goal]):
     def _update(self) -> tuple[float, float, float]:
         i, config = self.iteration, self.config
         self.network.train()
-        # the stream of dropout
-        torch.manual_seed(config.seed * 1_000_003 + i * self.world + self.rank)
+        torch.manual_seed(derived_seed(config.seed, Stream.DROPOUT, i, self.rank))
         batch, streams = self.source(i).to(self.device), self.streams(i)
         if len(batch) != len(streams):
             raise ValueError(f"the source gave {len(batch)} drawings instead of {len(streams)}")

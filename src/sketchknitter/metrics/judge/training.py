@@ -21,6 +21,7 @@ from sketchknitter.metrics.precision_recall import precision_and_recall
 from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.picture_training import Distortion, Pictures, distort
 from sketchknitter.recognizers.training import Examples, Splits, go_on
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.training.objective import Loss, Streams
@@ -128,7 +129,7 @@ class JudgeLesson:
         kinds = len(self.classes) + np.arange(self.count - len(sets.train)) % SCRIBBLE_KINDS
         self.labels = np.append(sets.numbers(sets.train), kinds)
         self.seen = self._render(sets.valid)
-        scrawls = scribbles(sets.valid, 100 * SCRIBBLE_KINDS, np.random.default_rng(2))
+        scrawls = scribbles(sets.valid, 100 * SCRIBBLE_KINDS, stream(0, Stream.SCRIBBLE))
         self.noise = self._render(
             [s for i, s in enumerate(scrawls) if i % SCRIBBLE_KINDS < NOISE_KINDS]
         )

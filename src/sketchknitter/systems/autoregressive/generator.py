@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sketchknitter.errors import UserError
 from sketchknitter.progress import Progress
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream, taken_turn
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.autoregressive.design import Design
 from sketchknitter.systems.autoregressive.model import StrokeModel
@@ -29,7 +29,6 @@ from sketchknitter.systems.contract import check_task
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.stored import Stored
 
-CLASSES, CODES, ROWS, MASKS = 61, 62, 63, 64  # what a random stream is for
 SETTINGS = ("task", "temperature", "convention", "prior", "mask")
 
 
@@ -165,12 +164,12 @@ class StrokeGenerator:
         """Codes (B, Z) that nobody drew."""
         z = self.model.latent
         if options.prior == "normal" or not z:
-            codes = np.stack([rng.standard_normal(z) for rng in streams(CODES)])
+            codes = np.stack([rng.standard_normal(z) for rng in streams(Stream.CODE)])
             return torch.from_numpy(codes).float().to(self.device)
         mixture = self.mixture
         if mixture is None:
             raise UserError("no mixture of codes was fitted for this model; prior = 'normal'")
-        pairs = zip(labels.tolist(), streams(CODES), strict=True)
+        pairs = zip(labels.tolist(), streams(Stream.CODE), strict=True)
         codes = np.stack([mixture.sample(label, rng) for label, rng in pairs])
         return torch.from_numpy(codes).float().to(self.device)
 
@@ -185,7 +184,7 @@ class StrokeGenerator:
         """Codes (B, Z) of drawings, noise and all, as in training."""
         rows = [self._rows(s, options.task) for s in sketches]
         mean, log_variance = self.encoded(rows, self._dropped(streams, options))
-        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in streams(CODES)])
+        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in streams(Stream.CODE)])
         return mean + torch.exp(log_variance / 2) * torch.from_numpy(noise).to(mean)
 
     @torch.no_grad()
@@ -210,7 +209,7 @@ class StrokeGenerator:
         patches = getattr(self.design.sizes, "patches", 0)
         if not options.mask:
             return None
-        return np.stack([rng.random(patches) < options.mask for rng in streams(MASKS)])
+        return np.stack([rng.random(patches) < options.mask for rng in streams(Stream.MASK)])
 
     # -- drawings ----------------------------------------------------------------------------------
     @torch.no_grad()
@@ -242,7 +241,7 @@ class StrokeGenerator:
             length,
             options.temperature,
             options.convention,
-            Chance.of(streams(ROWS), length).to(self.device),
+            Chance.of(streams(Stream.ROW), length).to(self.device),
             **given,
         )
         out = []
@@ -294,8 +293,7 @@ class StrokeGenerator:
             return np.array([self.classes.index(name) for name in labels])
         if given or not k:
             return np.full(n, k)
-        rounds = [stream(seed, i, CLASSES).permutation(k) for i in range(0, n, k)]
-        return np.concatenate(rounds)[:n].astype(np.int64)
+        return np.array([taken_turn(seed, i, k) for i in range(n)], dtype=np.int64)
 
     def _name(self, label: int, source: Sketch | None) -> str | None:
         if label < len(self.classes):
@@ -319,8 +317,8 @@ class _Streams:
     seed: int
     numbers: range
 
-    def __call__(self, purpose: int) -> list[np.random.Generator]:
-        return [stream(self.seed, i, purpose) for i in self.numbers]
+    def __call__(self, purpose: Stream) -> list[np.random.Generator]:
+        return [stream(self.seed, purpose, i) for i in self.numbers]
 
 
 def _continued(known: Sketch, whole: NDArray[Any], made: NDArray[Any]) -> Sketch:

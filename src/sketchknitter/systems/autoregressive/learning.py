@@ -22,7 +22,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.metrics.fid import frechet_distance
 from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.picture import Recognizer
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.autoregressive.decoder import parameter_count
 from sketchknitter.systems.autoregressive.design import Design, Inputs
@@ -36,7 +36,6 @@ from sketchknitter.training.optimizers import Clip, clip_values
 from sketchknitter.training.run import Saved
 from sketchknitter.training.trainer import Trainer
 
-NOISE, LABELS, AUGMENT, CHOSEN = 71, 72, 73, 74  # what a random stream is for
 JUDGED = 256  # drawings of each split that a save measures the loss on
 CODED = 8192  # training drawings whose codes a mixture is fitted to
 COMPARED = 300  # drawings that a temperature is chosen by
@@ -109,16 +108,17 @@ class Source:
         mine = range(loader.rank, loader.batch_size, loader.world)
         chosen = loader.indices(update)[loader.rank :: loader.world]
         rows = loader.data.take(chosen)
-        streams = [stream(loader.seed, AUGMENT, update, j) for j in mine]
+        streams = [stream(loader.seed, Stream.AUGMENTATION, update, j) for j in mine]
         inputs = self.design.inputs(rows, self.longest, self.scale, streams=streams)
         labels = np.asarray(loader.data.labels)[chosen].astype(np.int64)
-        chances = stream(loader.seed, LABELS, update).random(loader.batch_size)[list(mine)]
-        labels[(labels < 0) | (chances < self.design.label_dropout)] = loader.classes
+        places = stream(loader.seed, Stream.LABEL_DROP, update).random(loader.batch_size)
+        dropped = places[list(mine)] < self.design.label_dropout
+        labels[(labels < 0) | dropped] = loader.classes
         return StrokeBatch(inputs, torch.from_numpy(labels))
 
     def plain(self, split: Split, limit: int, size: int = 64) -> Iterator[StrokeBatch]:
         """Up to ``limit`` drawings of a split as they are, always the same ones."""
-        chosen = stream(0, CHOSEN).permutation(len(split))[:limit]
+        chosen = stream(0, Stream.VALIDATION).permutation(len(split))[:limit]
         for first in range(0, len(chosen), size):
             part = chosen[first : first + size]
             inputs = self.design.inputs(split.take(part), self.longest, self.scale)
@@ -148,7 +148,7 @@ class StrokeObjective:
         return self.design.learning_rate(updates, share)
 
     def loss(self, batch: StrokeBatch, streams: Streams) -> Loss:
-        noise = [rng.standard_normal(self.network.latent) for rng in streams.each(NOISE)]
+        noise = [rng.standard_normal(self.network.latent) for rng in streams.each(Stream.NOISE)]
         drawn = torch.from_numpy(np.stack(noise)).float().to(batch.label.device)
         weight = self._weight
         if not self.network.training and self.design.divergence is not None:
@@ -302,12 +302,12 @@ class StrokeProducts:
         self, generator: StrokeGenerator, split: Split, limit: int
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Codes (n, Z), drawn from their Gaussians as in training, and class numbers (n,)."""
-        chosen = np.sort(stream(0, CHOSEN).permutation(len(split))[:limit])
+        chosen = np.sort(stream(0, Stream.MIXTURE).permutation(len(split))[:limit])
         parts = []
         for first in range(0, len(chosen), 128):
             rows = split.take(chosen[first : first + 128])
             mean, log_variance = (v.double().cpu().numpy() for v in generator.encoded(rows))
-            noise = stream(0, CHOSEN, first).standard_normal(mean.shape)
+            noise = stream(0, Stream.MIXTURE, first).standard_normal(mean.shape)
             parts.append(mean + np.exp(log_variance / 2) * noise)
         return np.concatenate(parts), np.asarray(split.labels)[chosen].astype(np.int64)
 
@@ -319,7 +319,7 @@ class StrokeProducts:
         valid = self.data.valid
         if len(valid) < LEAST:
             return
-        chosen = stream(0, CHOSEN).permutation(len(valid))[:COMPARED]
+        chosen = stream(0, Stream.TEMPERATURE).permutation(len(valid))[:COMPARED]
         guide = Recognizer.load()
         real = _features(guide, [valid.sketch(int(i)) for i in chosen])
         labels = [valid.label(int(i)) for i in chosen]

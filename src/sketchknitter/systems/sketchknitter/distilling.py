@@ -43,7 +43,7 @@ from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import Ddim, Model, Posed, State, Task
 from sketchknitter.errors import SettingError, UserError
 from sketchknitter.files import read_tensors
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, DistillationName, DistillConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
@@ -55,7 +55,6 @@ from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.run import STATE, Run, Saved
 
-WEIGHTS, HELD_OUT = 17, 18  # what a random stream is for
 JUDGED = 256  # held-out drawings that a save measures the loss on
 PREVIEW = 16
 
@@ -160,7 +159,7 @@ class Distilling(ConditionalDenoising):
     ) -> Loss:
         student, own = self.network, part.batch
         low, high = self.weights
-        places = streams.whole(WEIGHTS).random(streams.size)[streams.rows]
+        places = streams.whole(Stream.GUIDANCE).random(streams.size)[streams.rows]
         weight = torch.from_numpy(low + (high - low) * places).to(eps)
         weight = torch.where(label == self.classes, 1.0, weight)
         clean = student.state(own.xy, own.pen)
@@ -260,11 +259,11 @@ class DistillTrainer(DenoiserTrainer):
     @torch.no_grad()
     def evaluate(self, split: Split, limit: int = JUDGED) -> float:
         """Mean loss of the averaged weights on (up to ``limit``) drawings of ``split``."""
-        chosen = stream(0, HELD_OUT).permutation(len(split))[:limit]
+        chosen = stream(0, Stream.VALIDATION).permutation(len(split))[:limit]
         labels = np.asarray(split.labels)[chosen].astype(np.int64)
         labels[labels < 0] = self.objective.classes
         examples = [
-            self.mixture(r, self.model.codec, stream(1, HELD_OUT, int(i)))
+            self.mixture(r, self.model.codec, stream(1, Stream.VALIDATION, int(i)))
             for r, i in zip(split.take(chosen), chosen, strict=True)
         ]
         batches = [

@@ -25,7 +25,7 @@ from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import SettingError, UserError
 from sketchknitter.recognizers.progress import Recognizability
 from sketchknitter.recognizers.scorer import Scorer, best_of
-from sketchknitter.seeds import fresh_seed, stream
+from sketchknitter.seeds import Stream, fresh_seed, stream, taken_turn
 from sketchknitter.settings import ManySteps, Settings
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.card import card
@@ -34,7 +34,6 @@ from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.hub import FILE, locate, push
 from sketchknitter.systems.sketchknitter.student import Student, student_of
 
-CLASSES, LENGTH = 21, 22  # what a random stream is for
 LEAST_BATCH = 8  # drawings
 DTYPES = ("float32", "bfloat16", "float16")
 Label = str | Sequence[str] | None
@@ -384,7 +383,7 @@ class DrawingModel:
             labels = np.array(
                 [fixed[i % len(fixed)] if fixed else self._class(seed, int(i)) for i in numbers]
             )
-            streams = [stream(seed, int(i)) for i in numbers]
+            streams = [stream(seed, Stream.DRAWING, int(i)) for i in numbers]
             lengths = np.array(
                 [self.draw_length(c, s) for c, s in zip(labels, streams, strict=True)]
             )
@@ -538,8 +537,7 @@ class DrawingModel:
         k = len(self.usual_classes)
         if not k:  # trained without labels: everything is "no label"
             return 0
-        place = int(stream(seed, CLASSES, number // k).permutation(k)[number % k])
-        return self.classes.index(self.usual_classes[place])
+        return self.classes.index(self.usual_classes[taken_turn(seed, number, k)])
 
 
 def _multiply_in(dtype: torch.dtype, backbone: torch.nn.Module, device: torch.device) -> None:

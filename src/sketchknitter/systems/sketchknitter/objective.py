@@ -16,9 +16,8 @@ from sketchknitter.data.conditions import ConditionedBatch, length_groups
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.importance import LevelSampler
 from sketchknitter.diffusion.noise import SketchNoise
+from sketchknitter.seeds import Stream
 from sketchknitter.training.objective import Loss, Streams
-
-NOISE, LEVELS, LABELS = 11, 12, 13  # what a random stream is for
 
 
 class Denoising:
@@ -40,14 +39,15 @@ class Denoising:
     def drawn_levels(self, streams: Streams) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Levels and loss weights of the drawings of ``streams``, each (b,)."""
         # one draw, in strata over the whole batch, then this part's share
-        places, size = streams.whole(LEVELS), streams.size
+        places, size = streams.whole(Stream.LEVEL), streams.size
         uniforms = (places.permutation(size) + places.random(size)) / size
         t, weight = self.levels.draw(uniforms)
         return t[streams.rows], weight[streams.rows]
 
     def dropped_labels(self, batch: Batch, streams: Streams, share: float | Tensor) -> Tensor:
         """Labels (b,), those of about ``share`` of the drawings replaced by "no label"."""
-        places = torch.from_numpy(streams.whole(LABELS).random(streams.size)[streams.rows])
+        rng = streams.whole(Stream.LABEL_DROP)
+        places = torch.from_numpy(rng.random(streams.size)[streams.rows])
         return batch.label.masked_fill((places < share).to(batch.label.device), self.classes)
 
     def loss(self, batch: Batch, streams: Streams) -> Loss:
@@ -57,7 +57,7 @@ class Denoising:
         width = denoiser.state(batch.xy[:1], batch.pen[:1]).shape[-1]
         n = batch.xy.shape[1]
         lengths = batch.length.tolist() if denoiser.length_given else [n] * len(batch)
-        eps = SketchNoise(streams.each(NOISE)).normal(lengths, n, width).to(device)
+        eps = SketchNoise(streams.each(Stream.NOISE)).normal(lengths, n, width).to(device)
         out = denoiser.loss(
             batch.xy, batch.pen, batch.mask, label, torch.from_numpy(t).to(device), eps
         )
@@ -92,7 +92,7 @@ class ConditionalDenoising(Denoising):
         t = torch.from_numpy(levels).to(device)
         lengths = own.length.cpu().numpy()
         n, width = batch.free.shape[1:]
-        eps = SketchNoise(streams.each(NOISE)).normal(lengths.tolist(), n, width).to(device)
+        eps = SketchNoise(streams.each(Stream.NOISE)).normal(lengths.tolist(), n, width).to(device)
         parts, order = [], []
         for group in length_groups(lengths):
             rows = torch.from_numpy(group).to(device)

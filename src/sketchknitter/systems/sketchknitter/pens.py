@@ -14,9 +14,8 @@ from sketchknitter.data.dataset import Split
 from sketchknitter.data.order import some
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 
-PENS = 15  # what a random stream is for
 CLEAN = 0.02  # share of the noise levels, the cleanest ones, where pens are read out
 
 
@@ -53,7 +52,7 @@ def calibrate_pens(
         limit: how many at most.
     """
     denoiser.eval()
-    chosen = some(stream(0, PENS), len(split), limit)
+    chosen = some(stream(0, Stream.PEN_CALIBRATION), len(split), limit)
     labels = split.labels[chosen].astype(np.int64)
     labels[labels < 0] = len(split.classes)
     top = max(1, round(CLEAN * denoiser.schedule.steps))
@@ -63,7 +62,7 @@ def calibrate_pens(
         points = 0 if denoiser.length_given else codec.max_points
         batch = codec.encode(split.take(chosen[part]), labels[part], points)
         x0 = denoiser.state(batch.xy, batch.pen)
-        noise = SketchNoise([stream(1, PENS, int(j)) for j in chosen[part]])
+        noise = SketchNoise([stream(1, Stream.PEN_CALIBRATION, int(j)) for j in chosen[part]])
         n = x0.shape[1]
         eps = noise.normal([n] * len(batch), n, x0.shape[2]).to(device)
         t = (torch.arange(len(batch)) % top).to(device)

@@ -33,21 +33,13 @@ from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.picture import Recognizer
 from sketchknitter.recognizers.progress import Recognizability, probability
 from sketchknitter.recognizers.scorer import INPUTS, InputName, Scorer, seen
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, derived_seed, stream
 from sketchknitter.settings import Settings, StageConfig, TrainingConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.trainer import Trainer
 
-FORWARD, REVERSE, ORDER, CALIBRATE, OWN, TURN = (
-    41,
-    42,
-    43,
-    44,
-    45,
-    46,
-)  # what a random stream is for
 TARGETS = ("estimate", "state")
 Floats = NDArray[np.float64]
 Report = Callable[[str, float], object]
@@ -170,10 +162,10 @@ def gather(
         into.add(x_t, out, t, task, torch.arange(len(t)) + 1_000_000 + 64 * k, False)
     total = -(-config.trajectories // 64)
     for k in range(total):
-        rng = stream(seed, REVERSE, k)
+        rng = stream(seed, Stream.PHASE, k)
         number = np.arange(64 * k, min(config.trajectories, 64 * (k + 1)))
         levels = walk_levels(config.levels, model.denoiser.schedule.steps, float(rng.random()))
-        walk = trajectory(model, number, levels, seed, REVERSE, classes=judged(model, guide))
+        walk = trajectory(model, number, levels, seed, Stream.REVERSE, classes=judged(model, guide))
         for j, f in enumerate(walk):
             report("walking trajectories", (k + j / len(levels)) / total)
             into.add(f.x_t, f.denoised, f.t, f.task, torch.from_numpy(number), True)
@@ -192,7 +184,7 @@ def trajectory(
     numbers: NDArray[np.int64],
     levels: list[int],
     seed: int,
-    purpose: int,
+    purpose: Stream,
     label: int | None = None,
     classes: Sequence[int] | None = None,
 ) -> Iterator[sampling.Frame]:
@@ -209,7 +201,7 @@ def trajectory(
     usual = [model.classes.index(name) for name in model.usual_classes]
     turns = classes or usual or [0]
     labels = np.array([turns[n % len(turns)] if label is None else label for n in numbers])
-    streams = [stream(seed, purpose, 7, int(n)) for n in numbers]
+    streams = [stream(seed, purpose, int(n)) for n in numbers]
     lengths = [model.draw_length(int(c), s) for c, s in zip(labels, streams, strict=True)]
     mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
     task = sampling.Task(torch.from_numpy(labels), mask, SketchNoise(streams))
@@ -234,21 +226,22 @@ def _clean(
     codec = model.config.codec
     place = {name: i for i, name in enumerate(model.classes)}
     if data is None:
-        sketches = model.sample(n=min(count, 512), seed=seed + OWN, steps=20)
+        own = derived_seed(seed, Stream.OWN_DRAWING)
+        sketches = model.sample(n=min(count, 512), seed=own, steps=20)
         rows = [s.to_stroke3() for s in sketches]
         labels = np.array([place.get(s.label or "", len(place)) for s in sketches])
     else:
         labels = np.array([place.get(name, len(place)) for name in data.classes] + [len(place)])
-        chosen = stream(seed, FORWARD).permutation(len(data.train))
+        chosen = stream(seed, Stream.FORWARD).permutation(len(data.train))
         fits = np.asarray(data.train.lengths)[chosen] <= codec.max_rows
         chosen = chosen[fits][:count]
         rows = data.train.take(chosen)
         labels = labels[np.asarray(data.train.labels)[chosen]]
     order = np.argsort([len(r) for r in rows], kind="stable")
     for k, part in enumerate(np.split(order, range(64, len(order), 64))):
-        rng = stream(seed, FORWARD, 1, k)
+        rng = stream(seed, Stream.FORWARD, 0, k)
         batch = codec.encode([rows[i] for i in part], labels[part])
-        noise = SketchNoise([stream(seed, FORWARD, 2, int(i)) for i in part])
+        noise = SketchNoise([stream(seed, Stream.FORWARD, 1, int(i)) for i in part])
         yield (
             model.denoiser.state(batch.xy, batch.pen),
             sampling.Task(batch.label, batch.mask, noise),
@@ -271,7 +264,7 @@ class Predicting:
         mask = self.all.mask[batch]
         width = int(mask.sum(dim=1).max())
         mask, label = mask[:, :width], self.all.label[batch]
-        points = turned(self.all.points[self.inputs][batch, :width], streams.whole(TURN))
+        points = turned(self.all.points[self.inputs][batch, :width], streams.whole(Stream.TURN))
         logits = self.network(points, self.all.noise[batch], self.all.t[batch], label, mask)
         p = self.target[batch]
         error = self.network.score(logits, label) - probability(p, label)
@@ -289,7 +282,7 @@ def fit(
 
     def source(k: int) -> Tensor:
         return objective.rows[
-            torch.from_numpy(stream(seed, ORDER, k).integers(len(objective.rows), size=size))
+            torch.from_numpy(stream(seed, Stream.ORDER, k).integers(len(objective.rows), size=size))
         ]
 
     def course(k: int, share: float) -> float:
@@ -367,7 +360,7 @@ def calibrate(
     noise: dict[int, list[float]] = {t: [] for t in levels}
     for a in range(0, n, 48):
         number = np.arange(a, min(a + 48, n))
-        walk = trajectory(model, number, levels, seed, CALIBRATE, classes=classes)
+        walk = trajectory(model, number, levels, seed, Stream.CALIBRATION, classes=classes)
         for j, f in enumerate(walk):
             report("calibrating", (a + 48 * j / len(levels)) / n)
             with torch.no_grad():

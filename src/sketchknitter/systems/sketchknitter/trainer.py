@@ -23,14 +23,13 @@ from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.importance import level_sampler
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
-from sketchknitter.seeds import stream
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, Denoising
 from sketchknitter.training.trainer import Trainer, place
 
-VALID, SCALE = 14, 16  # what a random stream is for
 SCALED = 1 << 14  # training drawings that the codec's scale is taken of
 
 
@@ -78,7 +77,9 @@ class DenoiserTrainer(Trainer[Denoising]):
         if weights is None:
             rows = data.train.take(data.train.spread(SCALED))
             if change is augment:  # what it makes of drawings may be of another size
-                rows = [change(r, stream(optim.seed, SCALE, i)) for i, r in enumerate(rows)]
+                rows = [
+                    change(r, stream(optim.seed, Stream.SHUFFLE, i)) for i, r in enumerate(rows)
+                ]
             codec = codec.fitted(rows)
             model = dataclasses.replace(model, codec=codec, classes=tuple(data.classes))
         elif tuple(data.classes) != model.classes:
@@ -149,7 +150,7 @@ class DenoiserTrainer(Trainer[Denoising]):
         """
         if not len(split):
             return math.nan
-        chosen = some(stream(0, VALID), len(split), limit)
+        chosen = some(stream(0, Stream.VALIDATION), len(split), limit)
         chosen = chosen[np.argsort(split.lengths_of(chosen), kind="stable")]
         labels = split.labels[chosen].astype(np.int64)
         labels[labels < 0] = len(self.model.classes)
@@ -162,7 +163,7 @@ class DenoiserTrainer(Trainer[Denoising]):
                 part = slice(a, a + 64)
                 batch = self.model.codec.encode(split.take(chosen[part]), labels[part], self.points)
                 width = self.denoiser.state(batch.xy[:1], batch.pen[:1]).shape[-1]
-                noise = SketchNoise([stream(1, VALID, int(j)) for j in chosen[part]])
+                noise = SketchNoise([stream(1, Stream.VALIDATION, int(j)) for j in chosen[part]])
                 n = batch.xy.shape[1]
                 eps = noise.normal([n] * len(batch), n, width).to(self.device)
                 t = torch.from_numpy(levels[part]).to(self.device)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from sketchknitter.files import read_tensors
+from sketchknitter.metrics.judge.network import load_judge
 from sketchknitter.recognizers.outlook import OUTLOOK_WEIGHTS, Outlook
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.hub import SHIPPED
@@ -55,6 +56,9 @@ def main() -> None:
     }
     for stage in checkpoint.notes.get("distilled", {}).get("stages", []):
         stage["command"] = without_folders(stage["command"])
+    # what is drawn when no class is named: the classes whose drawings the judge can measure
+    judged = set(load_judge().classes)
+    checkpoint.notes["usual"] = [c for c in checkpoint.config.classes if c in judged]
     checkpoint.record["command"] = without_folders(checkpoint.record["command"])
     checkpoint.record["stored"] = "float16"
     checkpoint.record["sha256"] = digest(checkpoint.weights)

@@ -117,6 +117,10 @@ def test_classes_learned_from_a_few_drawings_are_drawn_when_named_alone() -> Non
     labels = [s.label for s in model.sample(None, 12, steps=2)]
     assert Counter(labels) == {"airplane": 6, "face": 6}
     assert model.sample("cat", steps=2)[0].label == "cat"
+    # a file may name what it draws when nobody does
+    named = SketchKnitter(dataclasses.replace(made, notes={"usual": ["face", "moon"]}))
+    assert named.usual_classes == ("face",)
+    assert {s.label for s in named.sample(None, 3, steps=2)} == {"face"}
     # where no class is well known all of them are usual
     few = SketchKnitter(dataclasses.replace(made, lengths=lengths // 10))
     assert few.well_known == ()

@@ -98,13 +98,14 @@ class DrawingModel:
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.denoiser.parameters())
-        known, all_of = self.usual_classes, len(self.classes)
+        known, all_of = self.well_known or self.classes, len(self.classes)
         names = ", ".join(known[:3] + (("…",) if len(known) > 3 else ()))
         what = f"{all_of} classes ({names})" if names else "no classes"
         if len(known) < all_of:
             what = f"{len(known)} classes well known ({names}), {all_of - len(known)} barely"
+        few = f", {self.student.steps} evaluations a drawing" if self.student else ""
         kind = "" if self.dtype == torch.float32 else f", {str(self.dtype).removeprefix('torch.')}"
-        return f"<{type(self).__name__}: {what}, {size:,} parameters, {self.device}{kind}>"
+        return f"<{type(self).__name__}: {what}, {size:,} parameters{few}, {self.device}{kind}>"
 
     # -- loading and saving ------------------------------------------------------------------------
     @classmethod
@@ -229,8 +230,11 @@ class DrawingModel:
 
     @cached_property
     def usual_classes(self) -> tuple[str, ...]:
-        """What it draws when no class is named: the well-known classes, or all where none is."""
-        return self.well_known or self.classes
+        """What it draws when no class is named: the classes that its file names (``notes.usual``),
+        else the well-known ones, or all where none is."""
+        named = set(self.checkpoint.notes.get("usual", ()))
+        kept = tuple(name for name in self.classes if name in named)
+        return kept or self.well_known or self.classes
 
     # -- drawing -----------------------------------------------------------------------------------
     def sample(

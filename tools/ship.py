@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("--out", type=Path, default=SHIPPED)
     parser.add_argument("--note", default="", help="what the record should say besides")
+    parser.add_argument("--guidance", type=float, help="the student's weight when nobody says")
     parser.add_argument("--run", type=Path, help="of an outlook: the folder of its training")
     options = parser.parse_args()
     if options.run:
@@ -56,6 +57,8 @@ def main() -> None:
     }
     for stage in checkpoint.notes.get("distilled", {}).get("stages", []):
         stage["command"] = without_folders(stage["command"])
+    if options.guidance is not None:
+        checkpoint.notes["distilled"]["guidance"] = options.guidance
     # what is drawn when no class is named: the classes whose drawings the judge can measure
     judged = set(load_judge().classes)
     checkpoint.notes["usual"] = [c for c in checkpoint.config.classes if c in judged]

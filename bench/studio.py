@@ -1,19 +1,22 @@
 """The studio under one hand and under twenty: how soon it answers, what it refuses, what it keeps.
 
-    python bench/studio.py [--seconds 60] [--clients 20] [--json FILE]
+    python bench/studio.py [--seconds 60] [--clients 20] [--model-path FILE] [--json FILE]
 
 Starts ``sketchknitter studio`` with one torch thread. First one client finishes half drawings, one
-after the other; then many clients draw for a minute, each a stroke every two seconds, and one
-message in ten is garbage. Prints percentiles; exits with 1 if a server's fault (5xx) was seen, an
-answer was lost, or memory grew by more than a tenth.
+after the other, by messages and, where there is Chromium, with a mouse on the page; then many
+clients draw for a minute, each a stroke every two seconds, and one message in ten is garbage.
+Prints percentiles; who draws on before a first ending has come counts with the time waited. Exits
+with 1 if a server's fault (5xx) was seen, an answer was lost, or memory grew by more than a tenth.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -49,18 +52,20 @@ class Tally:
     done: list[float] = field(default_factory=list)  # s to the last one
     codes: dict[int, int] = field(default_factory=dict)
     superseded: int = 0
+    late: int = 0  # first endings that were not waited for
     lost: int = 0
 
 
 class Studio:
     """The command, in a process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, model_path: str = "") -> None:
         with socket.socket() as s:
             s.bind(("127.0.0.1", 0))
             self.port = s.getsockname()[1]
         command = "from sketchknitter.cli import main; main()"
         options = ["--port", str(self.port), "--no-browser", "--threads", "1", "--device", "cpu"]
+        options += ["--model-path", model_path] if model_path else []
         self.process = subprocess.Popen(
             [sys.executable, "-c", command, "studio", *options],
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -75,7 +80,10 @@ class Studio:
         try:
             connection = HTTPConnection("127.0.0.1", self.port, timeout=5)
             connection.request("GET", "/api/v1/model")
-            return bool(json.loads(connection.getresponse().read())["ready"])
+            model = json.loads(connection.getresponse().read())
+            if model["fault"]:
+                sys.exit(model["fault"])
+            return bool(model["ready"])
         except OSError:
             return False
 
@@ -95,7 +103,10 @@ class Studio:
 
     def end(self) -> None:
         self.process.send_signal(signal.SIGINT)
-        self.process.wait(20)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
 
 
 def ask(
@@ -106,7 +117,7 @@ def ask(
     Args:
         patience: seconds after which the client draws on and gives the answer up.
     """
-    connection = HTTPConnection("127.0.0.1", port, timeout=120)
+    connection = HTTPConnection("127.0.0.1", port, timeout=patience or 120)
     start = time.perf_counter()
     drawings: list[dict[str, Any]] = []
     try:
@@ -135,11 +146,17 @@ def ask(
                     seen = True
                     tally.frame.append(now)
             if patience is not None and now > patience:
-                return drawings  # the connection is closed: the network stops
+                raise TimeoutError
         if last == "done":
             tally.done.append(time.perf_counter() - start)
         elif last != "error":
             tally.lost += 1
+    except TimeoutError:  # the connection is closed: the network stops
+        if patience is None:
+            tally.lost += 1
+        elif not drawings:
+            tally.late += 1
+            tally.ending.append(time.perf_counter() - start)
     except (OSError, HTTPException, ValueError):
         tally.lost += 1
     finally:
@@ -193,6 +210,65 @@ def one_hand(studio: Studio, count: int) -> dict[str, Any]:
     }
 
 
+WATCH = """() => {
+  const paper = document.getElementById("paper");
+  let lifted = 0;
+  window.seen = [];
+  const painted = (name) => requestAnimationFrame((now) => {
+    const last = window.seen.at(-1);
+    if (last && !(name in last)) last[name] = performance.now() - lifted;
+  });
+  addEventListener("pointerup", () => {
+    lifted = performance.now();
+    window.seen.push({});
+  }, true);
+  Object.defineProperty(paper, "offered", { set: () => painted("frame") });
+  const cells = document.getElementById("endings");
+  new MutationObserver(() => {
+    if (cells.querySelector(".cell:enabled")) painted("ending");
+  }).observe(cells, { subtree: true, attributes: true, attributeFilter: ["disabled"] });
+}"""
+
+
+def in_the_page(studio: Studio, count: int) -> dict[str, Any]:
+    """From the lift of the pen to what is painted, in a real browser: half drawings by mouse."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None or importlib.util.find_spec("playwright") is None:
+        print("in the page: no Chromium or no playwright here, not measured")
+        return {}
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(f"http://127.0.0.1:{studio.port}/#seed=1")
+        page.locator("body[data-server=ready]").wait_for(timeout=60_000)
+        page.evaluate(WATCH)
+        box = page.locator("#paper").bounding_box()
+        view = page.evaluate("() => document.getElementById('paper').view")
+        for strokes in halves(studio.port, count):
+            for stroke in strokes:
+                at = [
+                    (box["x"] + view["x"] + view["scale"] * (500 + 2 * x),
+                     box["y"] + view["y"] + view["scale"] * (500 + 2 * y))
+                    for x, y in stroke
+                ]  # fmt: skip
+                page.mouse.move(*at[0])
+                page.mouse.down()
+                for place in at[1:]:
+                    page.mouse.move(*place)
+                page.mouse.up()
+                page.wait_for_function("() => 'ending' in window.seen.at(-1)", timeout=60_000)
+            page.click("#clear")
+        seen = page.evaluate("() => window.seen")
+        browser.close()
+    print(f"in the page, {count} half drawings, each stroke from the lift of the pen:")
+    return {
+        name: percentiles(f"first {name}", [s[name] / 1000 for s in seen if name in s])
+        for name in ("frame", "ending")
+    }
+
+
 def draw_on(port: int, number: int, until: float, drawings: list[list[Any]], tally: Tally) -> None:
     """A client: a stroke more every two seconds; its older request is given up each time."""
     rng = random.Random(number)
@@ -228,18 +304,21 @@ def many_hands(studio: Studio, clients: int, seconds: float) -> dict[str, Any]:
         whole.ending += t.ending
         whole.done += t.done
         whole.lost += t.lost
+        whole.late += t.late
         whole.superseded += t.superseded
         for code, count in t.codes.items():
             whole.codes[code] = whole.codes.get(code, 0) + count
     print(f"{clients} clients, {seconds:g} s, one message in ten garbage:")
     frame = percentiles("first frame", whole.frame)
     ending = percentiles("first ending", whole.ending)
+    print(f"  drew on before the first ending: {whole.late}")
     print(f"  answers by status: {dict(sorted(whole.codes.items()))}; lost: {whole.lost}")
     print(f"  memory: {early:.0f} MiB after a quarter, {late:.0f} MiB at the end")
     return {
         "first_frame": frame,
         "first_ending": ending,
         "codes": whole.codes,
+        "late": whole.late,
         "lost": whole.lost,
         "memory_mib": [early, late],
         "good": not (whole.lost or any(c >= 500 for c in whole.codes) or late > 1.1 * early),
@@ -251,16 +330,20 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--drawings", type=int, default=12, help="of the single client")
+    parser.add_argument("--model-path", default="", help="default: the model that comes along")
     parser.add_argument("--json", help="file for the figures")
     options = parser.parse_args()
-    studio = Studio()
+    studio = Studio(options.model_path)
     try:
         one = one_hand(studio, options.drawings)
+        page = in_the_page(studio, options.drawings)
         many = many_hands(studio, options.clients, options.seconds)
     finally:
         studio.end()
     if options.json:
-        Path(options.json).write_text(json.dumps({"one": one, "many": many}, indent=1))
+        Path(options.json).write_text(
+            json.dumps({"one": one, "page": page, "many": many}, indent=1)
+        )
     sys.exit(0 if many["good"] else 1)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from sketchknitter.editing import plain, prospects
 from sketchknitter.editing.classify import whole
+from sketchknitter.editing.complete import grouped
 from sketchknitter.editing.plain import PlainSampling
 from sketchknitter.editing.plan import unmoved
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape
@@ -37,6 +38,45 @@ def test_what_was_drawn_stays(model, network: Outlook, where) -> None:  # type: 
         kept = {s.tobytes() for s in done.strokes}
         assert {s.tobytes() for s in sketch.strokes} <= kept
         assert done.ink_length > sketch.ink_length
+
+
+@pytest.mark.parametrize("more", [12, None])
+def test_an_ending_depends_on_its_number_and_not_on_its_group(
+    model,  # type: ignore[no-untyped-def]
+    network: Outlook,
+    monkeypatch: pytest.MonkeyPatch,
+    more: int | None,
+) -> None:
+    chances = np.append(0.6, np.full(96, 0.4 / 96))  # finished or not: the first one is
+    monkeypatch.setattr(
+        Outlook,
+        "missing_probabilities",
+        lambda self, rows, labels: (
+            np.tile(chances, (len(labels), 1)),
+            torch.zeros(len(labels), 256),
+        ),
+    )
+    shown: dict[int, Sketch] = {}
+    whole = plain.finish(model, network, half(), 4, None, HOW, more=more, show=shown.update)
+    last = dict(shown)
+    shown.clear()
+    groups = list(
+        plain.endings(model, network, half(), [1, 3], None, HOW, more=more, show=shown.update)
+    )
+    assert [len(g) for g in groups] == [1, 3]
+    assert sorted(shown) == sorted(last) == [0, 1, 2, 3]
+    apart = [e for g in groups for e in g]
+    for mine, theirs in [*zip(apart, whole, strict=True), *((shown[i], last[i]) for i in last)]:
+        assert len(mine) == len(theirs)
+        assert np.abs(mine.points - theirs.points).max() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("n", "groups", "sizes"),
+    [(1, (1, 5), [1]), (6, (1, 5), [1, 5]), (12, (1, 5), [1, 5, 6]), (3, (), [3]), (2, (9,), [2])],
+)
+def test_groups_take_each_ending_once(n: int, groups: tuple[int, ...], sizes: list[int]) -> None:
+    assert grouped(n, groups) == sizes
 
 
 def test_as_many_points_are_added_as_asked_for(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]

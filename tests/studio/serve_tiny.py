@@ -12,7 +12,7 @@ from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.studio import server
 from tiny_model import tiny
 
-VERBS = ("complete", "heal", "vary", "interpolate")
+VERBS = ("endings", "heal", "vary", "interpolate")
 
 
 def quick() -> SketchKnitter:

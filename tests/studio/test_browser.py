@@ -28,6 +28,7 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 
 ARGS = ["--no-sandbox", "--disable-gpu"]
 HERE = Path(__file__).parent
+ROLES = {"button", "combobox", "radio", "slider", "spinbutton", "switch", "tab"}
 
 
 class Studio:
@@ -43,14 +44,15 @@ class Studio:
     def start(self) -> None:
         command = [sys.executable, str(HERE / "serve_tiny.py"), str(self.port)]
         self.process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        for _ in range(400):
+        for _ in range(1200):
             try:
                 urlopen(self.address, timeout=1).close()
                 return
             except (URLError, TimeoutError):
                 assert self.process.poll() is None, "the studio has ended"
                 time.sleep(0.05)
-        raise AssertionError("the studio has not opened within 20 s")
+        self.process.kill()
+        raise AssertionError("the studio has not opened within a minute")
 
     def end(self, how: signal.Signals = signal.SIGKILL) -> None:
         self.process.send_signal(how)
@@ -90,7 +92,7 @@ class Page:
 
     def open(self, address: str) -> None:
         self.page.goto(address)
-        self.page.locator("body[data-server=ready]").wait_for(timeout=20000)
+        self.page.locator("body[data-server=ready]").wait_for(timeout=60000)
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         box = self.page.locator("#paper").bounding_box()
@@ -144,7 +146,7 @@ class Page:
     def endings(self, count: int = 6) -> Any:
         """Wait for endings."""
         cells = self.page.locator("#endings .cell:enabled")
-        cells.nth(count - 1).wait_for(timeout=20000)
+        cells.nth(count - 1).wait_for(timeout=60000)
         return cells
 
     def download(self, form: str, path: Path) -> Path:
@@ -299,7 +301,7 @@ def test_heal_shows_before_and_after(page: Page) -> None:
     before = page.strokes
     page.click("#tab-heal")
     page.page.locator("#strength").fill("0.5")
-    page.page.locator("#compare:enabled").wait_for(timeout=20000)
+    page.page.locator("#compare:enabled").wait_for(timeout=60000)
     page.page.locator("#compare").fill("0")
     assert page.page.locator("#compare-out").inner_text() == "before"
     page.click("#take")
@@ -311,7 +313,7 @@ def test_heal_shows_before_and_after(page: Page) -> None:
 def test_vary_new_blend_and_film(page: Page) -> None:
     page.click("#tab-new")
     page.click("#new-now")
-    page.page.locator("#page .cell:enabled").nth(8).wait_for(timeout=20000)
+    page.page.locator("#page .cell:enabled").nth(8).wait_for(timeout=60000)
     page.click("#film")
     assert page.page.locator("#film-bar").is_visible()
     assert int(page.page.locator("#film-at").get_attribute("max")) > 3
@@ -322,12 +324,12 @@ def test_vary_new_blend_and_film(page: Page) -> None:
     page.click(".cell.add")
     page.click("#tab-vary")
     page.click("#vary-now")
-    page.page.locator("#variations .cell:enabled").nth(8).wait_for(timeout=20000)
+    page.page.locator("#variations .cell:enabled").nth(8).wait_for(timeout=60000)
     page.page.locator("#variations .cell").nth(2).click()
     page.click("#take")
     page.click("#tab-blend")
     page.click("#blend-now")
-    page.page.locator("#between:enabled").wait_for(timeout=20000)
+    page.page.locator("#between:enabled").wait_for(timeout=60000)
     page.page.locator("#between").fill("4")
     assert page.page.locator("#between-out").inner_text() == "5 of 9"
 
@@ -370,6 +372,21 @@ def test_keys_alone_draw(page: Page) -> None:
         page.page.keyboard.press(key)
     (stroke,) = page.strokes
     assert stroke["p"] == [[510, 500], [520, 500], [520, 550], [520, 600]]
+
+
+def test_whatever_can_be_pressed_has_a_name(page: Page) -> None:
+    page.ring()
+    page.endings()
+    found: set[str] = set()
+    for place in ("#tab-finish", "#tab-heal", "#tab-vary", "#tab-blend", "#tab-new", "#save"):
+        page.click(place)
+        page.page.locator("#plotter").evaluate("sheet => { sheet.hidden = false; }")
+        for node in page.devices.send("Accessibility.getFullAXTree")["nodes"]:
+            role = node.get("role", {}).get("value")
+            if role in ROLES and not node["ignored"]:
+                assert node["name"]["value"].strip(), (place, node)
+                found.add(role)
+    assert found == ROLES
 
 
 def test_an_address_holds_drawing_and_seed(page: Page, studio: Studio) -> None:
@@ -434,11 +451,11 @@ def test_the_page_recovers_when_the_server_is_killed_in_the_middle(
     page.ring()
     page.page.locator("body.busy").wait_for()
     studio.end()
-    page.page.locator("body[data-server=away]").wait_for(timeout=10000)
+    page.page.locator("body[data-server=away]").wait_for(timeout=60000)
     page.draw((300, 300), (700, 700))  # the paper is at hand meanwhile
     assert len(page.strokes) == 2
     studio.start()
-    page.page.locator("body[data-server=ready]").wait_for(timeout=20000)
+    page.page.locator("body[data-server=ready]").wait_for(timeout=60000)
     page.endings()  # what was asked for is asked for again
     page.click("#take")
     assert len(page.strokes) > 2

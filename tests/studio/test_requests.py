@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from studio_talk import WAVE
 
-from sketchknitter.studio.requests import slices
-
 
 def named(events: list[tuple[str, dict[str, Any]]], name: str) -> list[dict[str, Any]]:
     return [data for event, data in events if event == name]
@@ -112,9 +110,3 @@ def test_a_class_nobody_knows_is_told(ask: Any) -> None:
 def test_a_dot_cannot_be_finished_but_is_answered(ask: Any) -> None:
     name, data = ask("complete", strokes=[[[5, 5]]])[-1]
     assert (name, data["code"]) == ("error", "unusable")
-
-
-@pytest.mark.parametrize("n", [1, 2, 6, 12])
-def test_slices_cover_all_endings_once(n: int) -> None:
-    covered = [i for first, count in slices(n) for i in range(first, first + count)]
-    assert covered == list(range(n))

@@ -42,8 +42,8 @@ class StudioOptions:
     """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
-    threads: int = 0
-    """processor threads of the network; 0 is torch's choice"""
+    threads: int = 1
+    """processor threads of the network, which is too small for more; 0 is torch's choice"""
 
 
 def run(argv: list[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,10 +50,16 @@ if TYPE_CHECKING:
 CANDIDATES = 4  # plans tried for each drawing asked for
 
 
-def complete(
+def complete(model: DrawingModel, sketch: Sketch, n: int = 6, **options: Any) -> list[Sketch]:
+    """All ``n`` endings of :func:`endings`, drawn together; ``options`` as there."""
+    return [e for group in endings(model, sketch, n, **options) for e in group]
+
+
+def endings(
     model: DrawingModel,
     sketch: Sketch,
     n: int = 6,
+    groups: Sequence[int] = (),
     *,
     label: str | None = "guess",
     where: Where = "end",
@@ -62,7 +70,7 @@ def complete(
     watch: Watch | None = None,
     show: Show | None = None,
     **settings: Any,
-) -> list[Sketch]:
+) -> Iterator[list[Sketch]]:
     """Finish an unfinished drawing in ``n`` ways; what was drawn is re-emitted untouched.
 
     The model sees a simplified copy. A model trained for conditions finishes it in one plain run
@@ -70,6 +78,8 @@ def complete(
     how large the whole is against its part, is decided by :func:`pilot` runs on several proposals.
 
     Args:
+        groups: how many are drawn together, one number after another; all that are left form the
+            last group.
         label: a class, "guess" (the drawing's own label, or the likeliest class; in a plain run
             further endings are of other classes, by their probability) or None.
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
@@ -96,11 +106,11 @@ def complete(
     index = label_index(model, label, sketch)
     network = plain.outlook_for(model) if method == "auto" else None
     if network is not None:
-        return plain.finish(
+        yield from plain.endings(
             model,
             network,
             sketch,
-            n,
+            grouped(n, groups),
             index,
             plain.sampling_of(model, settings_of(settings, Completing())),
             where=where,
@@ -110,22 +120,51 @@ def complete(
             watch=watch,
             show=show,
         )
+        return
     how = settings_of(settings, Completing())
     if index is None:
         index = guess(model, sketch, finished=False, where=where, seed=seed)
-    plans = chosen_plans(model, sketch, n, index, where, seed)
-    kept = frozenset() if heal else frozenset(range(len(sketch)))
+    choice = stream(seed, Stream.CHOICE)
+    for a, b in pairwise(accumulate(grouped(n, groups), initial=0)):
+        rngs = [stream(seed, Stream.PLAN, i) for i in range(CANDIDATES * a, CANDIDATES * b)]
+        plans = chosen_plans(model, sketch, b - a, index, where, rngs, choice)
+        yield _guided_group(model, plans, index, how, heal, seed, a, watch, show)
+
+
+def grouped(n: int, groups: Sequence[int]) -> list[int]:
+    """Sizes of the groups that ``n`` endings are drawn in: as asked for, then all that are left."""
+    out: list[int] = []
+    for size in (*groups, n):
+        out.append(min(size, n - sum(out)))
+    return [size for size in out if size > 0]
+
+
+def _guided_group(
+    model: DrawingModel,
+    plans: Sequence[Plan],
+    index: int,
+    how: Completing,
+    heal: float,
+    seed: int,
+    first: int,
+    watch: Watch | None,
+    show: Show | None,
+) -> list[Sketch]:
+    """The endings of some plans, numbered on from ``first``, in the guided way."""
+    source = plans[0].outline.source
+    kept = frozenset() if heal else frozenset(range(len(source)))
     spreads = [np.full(len(p.outline), tolerance(heal)) for p in plans]
+    numbered = None if show is None else lambda d: show({first + i: s for i, s in d.items()})
     out: list[Sketch] = []
-    for a in range(0, n, BATCH):
-        part = range(a, min(n, a + BATCH))
-        streams = [stream(seed, Stream.INK, i) for i in part]
-        task = task_of(model, plans[a : a + BATCH], [index] * len(part), streams)
-        known = known_of(model, plans[a : a + BATCH], spreads[a : a + BATCH])
+    for a in range(0, len(plans), BATCH):
+        part = slice(a, a + BATCH)
+        streams = [stream(seed, Stream.INK, first + a + i) for i in range(len(plans[part]))]
+        task = task_of(model, plans[part], [index] * len(streams), streams)
+        known = known_of(model, plans[part], spreads[part])
         anchored = _anchored(model, known, how)
         steps = Resampled(sampling.method(how.sampler or GUIDED_SAMPLER, how.eta), how.resamples)
         grid = policies.grid(how.timesteps or "uniform", guided_steps(how), model.denoiser.schedule)
-        tell = _telling(model, plans, kept, a, watch, show)
+        tell = _telling(model, plans, kept, a, watch, numbered)
         start = how.temperature * task.normal(model.width)
         drawn = sampling.draw(anchored, steps, grid, task, start, watch=tell)
         out += model.decode(drawn.x0, drawn.pen, task)
@@ -134,15 +173,20 @@ def complete(
 
 
 def chosen_plans(
-    model: DrawingModel, sketch: Sketch, n: int, index: int, where: Where, seed: int
+    model: DrawingModel,
+    sketch: Sketch,
+    n: int,
+    index: int,
+    where: Where,
+    rngs: Sequence[np.random.Generator],
+    choice: np.random.Generator,
 ) -> list[Plan]:
-    """The plans of ``n`` endings: the best of several times as many, by a pilot run."""
-    rngs = [stream(seed, Stream.PLAN, i) for i in range(CANDIDATES * n)]
+    """The plans of ``n`` endings: the best of one for each of ``rngs``, by a pilot run."""
     plans: list[Plan] = []
     surprise: list[np.ndarray] = []
     for a in range(0, len(rngs), 4 * BATCH):
         part = rngs[a : a + 4 * BATCH]
         plans += proposals(model, sketch, [index] * len(part), part, where)
         surprise.append(pilot(model, plans[a:], [index] * len(part), part))
-    best = choose(np.concatenate(surprise), n, stream(seed, Stream.CHOICE))
+    best = choose(np.concatenate(surprise), n, choice)
     return [plans[i] for i in best]

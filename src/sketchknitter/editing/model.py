@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
 from sketchknitter.data.outline import check
 from sketchknitter.editing.classify import Where
-from sketchknitter.editing.complete import complete
+from sketchknitter.editing.complete import complete, endings
 from sketchknitter.editing.heal import heal
 from sketchknitter.editing.interpolate import interpolate
 from sketchknitter.editing.options import GUIDED_STEPS, Show, Watch
@@ -108,6 +108,25 @@ class SketchKnitter(DrawingModel):
             show=show,
             **chosen,
         )
+
+    def endings(
+        self, sketch: Drawable, n: int = 6, groups: Sequence[int] = (1,), **options: Any
+    ) -> Iterator[list[Sketch]]:
+        """:meth:`complete`, one group of endings after another, so that the first is there soon.
+
+        Nothing is computed before a group is asked for.
+
+        Args:
+            sketch, n: as for :meth:`complete`.
+            groups: how many are drawn together; all that are left form the last group.
+            options: ``label``, ``where``, ``heal``, ``more``, ``seed``, ``method``, ``watch`` and
+                ``show`` as for :meth:`complete`, and the fields of :class:`Completing`.
+
+        Raises:
+            UserError: as :meth:`complete`, once the first group is asked for.
+        """
+        options["seed"] = self._seed(options.get("seed", 0))
+        return endings(self, Sketch.of(sketch), n, groups, **options)
 
     def heal(
         self,

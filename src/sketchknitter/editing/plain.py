@@ -5,8 +5,9 @@ No resampling, no gradient, no second opinion: what is known goes in beside the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,6 +125,20 @@ def finish(
     n: int,
     label: int | None,
     how: PlainSampling,
+    **options: Any,
+) -> list[Sketch]:
+    """All of :func:`endings`, drawn together; ``options`` as there."""
+    (done,) = endings(model, network, sketch, [n], label, how, **options)
+    return done
+
+
+def endings(
+    model: DrawingModel,
+    network: Outlook,
+    sketch: Sketch,
+    groups: Sequence[int],
+    label: int | None,
+    how: PlainSampling,
     *,
     where: Where = "end",
     heal: float = 0.0,
@@ -131,10 +146,12 @@ def finish(
     seed: int = 0,
     watch: Watch | None = None,
     show: Show | None = None,
-) -> list[Sketch]:
-    """``n`` endings of an unfinished drawing; what was drawn comes back untouched.
+) -> Iterator[list[Sketch]]:
+    """Endings of an unfinished drawing, one group after another; what was drawn comes back
+    untouched. An ending depends on the seed and its number, not on its group.
 
     Args:
+        groups: how many are drawn together.
         label: a class index, the number of classes for "no label", or None: endings then differ in
             class by how probable it is, the likeliest first.
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
@@ -142,26 +159,29 @@ def finish(
         more: points to add; None draws them from the distribution that ``network`` has learned.
     """
     if label is None:
+        n = sum(groups)
         chances = guessed(network, model.classes, sketch, where).chances
         labels = ending_labels(chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
     else:
-        labels = [label] * n
-    rngs = [stream(seed, Stream.PLAN, i) for i in range(n)]
+        labels = [label] * sum(groups)
     most = model.config.codec.max_points
-    chosen = plans(network, model.classes, sketch, labels, where, rngs, most, more, heal > 0)
     strength = FARTHEST * heal if heal else None
-    told = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
-    done = [i for i, p in enumerate(chosen) if p.count == len(p.outline) and not heal]
     kept = frozenset() if heal else frozenset(range(len(sketch)))
-    streams = [stream(seed, Stream.INK, i) for i in range(n)]
-    tell = _tell(model, chosen, kept, watch, show)
-    out = drawn(model, told, labels, streams, how, tell)
-    names = [model.classes[i] if i < len(model.classes) else None for i in labels]
-    return [
-        # nothing is missing: the drawing is its own ending
-        sketch.with_label(name) if i in done else emitted(p, d, kept, name)
-        for i, (p, d, name) in enumerate(zip(chosen, out, names, strict=True))
-    ]
+    for a, b in pairwise(accumulate(groups, initial=0)):
+        own = labels[a:b]
+        rngs = [stream(seed, Stream.PLAN, i) for i in range(a, b)]
+        chosen = plans(network, model.classes, sketch, own, where, rngs, most, more, heal > 0, a)
+        told = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
+        streams = [stream(seed, Stream.INK, i) for i in range(a, b)]
+        out = drawn(model, told, own, streams, how, _tell(model, chosen, kept, watch, show, a))
+        names = [model.classes[i] if i < len(model.classes) else None for i in own]
+        yield [
+            # nothing is missing: the drawing is its own ending
+            sketch.with_label(name)
+            if p.count == len(p.outline) and not heal
+            else emitted(p, d, kept, name)
+            for p, d, name in zip(chosen, out, names, strict=True)
+        ]
 
 
 def redraw(
@@ -232,8 +252,10 @@ def _tell(
     kept: frozenset[int],
     watch: Watch | None,
     show: Show | None,
+    first: int = 0,
 ) -> Callable[[Sequence[int]], Watch | None]:
-    """What watches drawings, by their numbers, and shows them as they stand."""
+    """What watches drawings, by their numbers, and shows them as they stand, numbered on from
+    ``first``."""
 
     def of(numbers: Sequence[int]) -> Watch | None:
         if show is None:
@@ -244,7 +266,7 @@ def _tell(
                 watch(frame)
             who = [numbers[row] for row in frame.rows.tolist()]
             drawn = zip(who, standing(model, frame), strict=True)
-            show({i: emitted(plans[i], d, kept, None) for i, d in drawn})
+            show({first + i: emitted(plans[i], d, kept, None) for i, d in drawn})
 
         return tell
 

@@ -106,6 +106,7 @@ def plans(
     longest: int,
     more: int | None = None,
     rough: bool = False,
+    first: int = 0,
 ) -> list[Plan]:
     """One plan for each ending: how many points are missing, and where the whole drawing lies.
 
@@ -115,6 +116,7 @@ def plans(
         longest: points of a drawing at most.
         more: points to add; None draws them from what the network has learned.
         rough: whether the points that are there may be off.
+        first: number of the first of these endings.
     """
     seen = _seen(sketch, where, rough)
     index = {name: i for i, name in enumerate(network.classes)}
@@ -123,7 +125,7 @@ def plans(
     chances, features = network.missing_probabilities(seen, own)
     out = []
     for i, rng in enumerate(rngs):
-        missing = _missing(chances[i], rng, first=i == 0) if more is None else more
+        missing = _missing(chances[i], rng, first=first + i == 0) if more is None else more
         # where nothing is missing, and nothing off, the drawing is the whole
         frame = (
             network.draw_frame(features[i], missing, rng) if missing or rough else np.zeros(FRAME)

@@ -7,11 +7,13 @@ ending of one person comes before the sixth of another.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sketchknitter.editing.options import standing
+from sketchknitter.diffusion import sampler as sampling
+from sketchknitter.editing.options import Show, standing
 from sketchknitter.editing.plain import class_chances
 from sketchknitter.sketch import Sketch
 from sketchknitter.studio import messages as say
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 Emit = Callable[[say.Event], None]
 Request = say.Guess | say.Complete | say.Heal | say.Vary | say.Interpolate | say.Sample
 
-SLICES = (1, 5, 6)  # endings drawn together: the first one soon, the others cheaply
+GROUPS = (1, 5)  # endings drawn together: the first one soon, the others cheaply
 
 
 def serve(model: SketchKnitter, request: Request, emit: Emit) -> Iterator[None]:
@@ -58,31 +60,17 @@ def guessed(model: SketchKnitter, sketch: Sketch, finished: bool) -> say.Guessed
     return say.Guessed(likely, bool(likely and likely[0].p > 0.5))
 
 
-def slices(n: int) -> Iterator[tuple[int, int]]:
-    """(first, count) of the endings that are drawn together."""
-    first = 0
-    for size in SLICES:
-        if first < n:
-            yield first, min(size, n - first)
-        first += size
+def _shown(emit: Emit, request: say.Asked, source: Sketch | None = None) -> Show | None:
+    """What passes on the drawings as they stand; None where they are not wanted."""
+    if not request.frames:
+        return None
+    evaluations = count(1)
 
+    def show(drawings: Mapping[int, Sketch]) -> None:
+        seen = [say.drawing(i, s, source, fine=False) for i, s in drawings.items() if s.num_points]
+        emit(say.Frame(seen, next(evaluations)))
 
-class _Shown:
-    """Passes on the drawings as they stand."""
-
-    def __init__(self, emit: Emit, wanted: bool, source: Sketch | None, first: int = 0) -> None:
-        self.emit, self.wanted, self.source, self.first = emit, wanted, source, first
-        self.evaluation = 0
-
-    def __call__(self, drawings: Mapping[int, Sketch]) -> None:
-        self.evaluation += 1
-        if self.wanted:
-            seen = [
-                say.drawing(self.first + i, s, self.source, fine=False)
-                for i, s in drawings.items()
-                if s.num_points
-            ]
-            self.emit(say.Frame(seen, self.evaluation))
+    return show
 
 
 def _complete(model: SketchKnitter, request: say.Complete, emit: Emit) -> Iterator[None]:
@@ -97,19 +85,22 @@ def _complete(model: SketchKnitter, request: say.Complete, emit: Emit) -> Iterat
             seed=request.seed,
         )
         yield
-    for first, count in slices(request.n):
-        endings = model.complete(
-            sketch,
-            count,
-            label=request.label,
-            where=request.where,
-            seed=(request.seed + first) % (say.MAX_SEED + 1),
-            show=_Shown(emit, request.frames, source, first),
-        )
-        for i, ending in enumerate(endings, first):
+    groups = model.endings(
+        sketch,
+        request.n,
+        GROUPS,
+        label=request.label,
+        where=request.where,
+        seed=request.seed,
+        show=_shown(emit, request, source),
+    )
+    made = 0
+    for group in groups:
+        for i, ending in enumerate(group, made):
             emit(say.Drawn(say.drawing(i, ending, source), request.n, request.seed))
-        if first == 0:
+        if not made:
             emit(guessed(model, sketch, finished=False))
+        made += len(group)
         yield
 
 
@@ -121,7 +112,7 @@ def _heal(model: SketchKnitter, request: say.Heal, emit: Emit) -> Iterator[None]
         label=request.label,
         keep=request.keep,
         seed=request.seed,
-        show=_Shown(emit, request.frames, source),
+        show=_shown(emit, request, source),
     )
     emit(say.Drawn(say.drawing(0, healed, source), 1, request.seed))
     yield
@@ -135,7 +126,7 @@ def _vary(model: SketchKnitter, request: say.Vary, emit: Emit) -> Iterator[None]
         request.strength,
         label=request.label,
         seed=request.seed,
-        show=_Shown(emit, request.frames, source),
+        show=_shown(emit, request, source),
     )
     for i, one in enumerate(drawn):
         emit(say.Drawn(say.drawing(i, one, source), request.n, request.seed))
@@ -156,7 +147,7 @@ def _interpolate(model: SketchKnitter, request: say.Interpolate, emit: Emit) -> 
         request.n,
         label=None if unlabeled else "guess",
         seed=request.seed,
-        show=_Shown(emit, request.frames, None),
+        show=_shown(emit, request),
     )
     for i, one in enumerate(drawn):
         emit(say.Drawn(say.drawing(i, one), request.n, request.seed))
@@ -164,14 +155,15 @@ def _interpolate(model: SketchKnitter, request: say.Interpolate, emit: Emit) -> 
 
 
 def _sample(model: SketchKnitter, request: say.Sample, emit: Emit) -> Iterator[None]:
-    shown = _Shown(emit, request.frames, None)
+    shown = _shown(emit, request)
 
-    def watch(numbers: np.ndarray, frame: object) -> None:
-        rows = numbers[frame.rows.numpy(force=True)].tolist()  # type: ignore[attr-defined]
-        shown(dict(zip(rows, standing(model, frame), strict=True)))  # type: ignore[arg-type]
+    def watch(numbers: np.ndarray, frame: sampling.Frame) -> None:
+        assert shown is not None
+        rows = numbers[frame.rows.numpy(force=True)].tolist()
+        shown(dict(zip(rows, standing(model, frame), strict=True)))
 
     drawn = model.stream(
-        request.label, request.n, seed=request.seed, watch=watch if request.frames else None
+        request.label, request.n, seed=request.seed, watch=None if shown is None else watch
     )
     for i, one in enumerate(drawn):
         emit(say.Drawn(say.drawing(i, one), request.n, request.seed))

@@ -170,7 +170,8 @@ class Worker:
         if self._threads:
             torch.set_num_threads(self._threads)
         model = self._load()
-        model.denoiser.register_forward_pre_hook(self._before_evaluation)
+        for network in model.denoisers:
+            network.register_forward_pre_hook(self._before_evaluation)
         list(serve(model, WARM_UP, lambda event: None))
         self.model = model
 
@@ -234,7 +235,7 @@ def _warm_up() -> say.Complete:
     u = np.linspace(0, 6, 24)
     ring = Sketch([np.column_stack([100 * np.cos(u), 100 * np.sin(u)])])
     strokes = [[(float(x), float(y)) for x, y in s] for s in ring.strokes]
-    return say.Complete(strokes=strokes, n=1, frames=True)
+    return say.Complete(strokes=strokes)
 
 
 WARM_UP = _warm_up()  # the first evaluations are slow; nobody should wait for them

@@ -37,7 +37,6 @@ drawing.addEventListener("change", ({ detail }) => {
   film.close();
   shown();
   if (["open", "replace", "take"].includes(detail)) paper.fit();
-  if (detail === "clear") answers.classes = [];
   panels.changed(detail);
 });
 

@@ -25,6 +25,7 @@ export class Panels {
     this.#heal();
     this.#rest();
     this.#bar();
+    this.#guesses();
     answers.addEventListener("change", () => this.show());
     answers.addEventListener("asking", () => this.show());
     answers.addEventListener("guess", () => this.#guesses());
@@ -92,6 +93,8 @@ export class Panels {
   changed(why) {
     if (why === "restore") return;
     this.answers.clear();
+    if (this.drawing.empty) this.answers.classes = [];
+    this.#guesses();
     const mine = ["stroke", "undo", "redo", "move", "erase", "rub", "open", "edit", "part"];
     if (this.tab === "finish" && !this.drawing.empty && mine.includes(why)) {
       if (this.#turns && why === "stroke") this.#turn();

@@ -180,11 +180,15 @@ export class Paper {
       const own = Math.max(length(points), 40);
       const share = Math.max(0, Math.min(1, left / own));
       left -= own;
-      if (!share) return;
       const picked = ghost.picked.has(i);
       pen.strokeStyle = color(ghost.color);
-      pen.globalAlpha = picked ? 1 : ghost.picked.size ? 0.35 : ghost.own ? 1 : 0.78;
       pen.lineWidth = picked ? WIDTH + 2 : WIDTH;
+      if (share < 1) {
+        pen.globalAlpha = 0.18; // where it will be
+        pen.stroke(whole(points));
+      }
+      if (!share) return;
+      pen.globalAlpha = picked ? 1 : ghost.picked.size ? 0.35 : ghost.own ? 1 : 0.78;
       pen.stroke(share < 1 ? path(points, share) : whole(points));
     });
     pen.globalAlpha = 1;

@@ -18,6 +18,7 @@ from sketchknitter.classes import NO_CLASS, WELL_KNOWN, class_index
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import shortcut
 from sketchknitter.diffusion import timesteps as policies
+from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.guidance.clamped import Clamped
 from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.encouraged import Encouraged
@@ -202,8 +203,7 @@ class DrawingModel:
             self.denoiser.to(self.device)
             for made in ("scorer", "student"):  # made anew where the model is
                 self.__dict__.pop(made, None)
-        networks = [self.denoiser, *([self.student.denoiser] if self.student else [])]
-        for network in networks:
+        for network in self.denoisers:
             _multiply_in(self.dtype, network.backbone, self.device)
         return self
 
@@ -452,6 +452,11 @@ class DrawingModel:
         if found is None:
             return None
         return replace(found, denoiser=found.denoiser.to(self.device))
+
+    @property
+    def denoisers(self) -> list[Denoiser]:
+        """All that this model evaluates: its own network, and its student's."""
+        return [self.denoiser, *([self.student.denoiser] if self.student else [])]
 
     def student_for(self, few_steps: bool, steps: int | None) -> Student | None:
         """The student, where the settings leave it a say and ask for no other number of steps."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sketchknitter.editing import plain, prospects
+from sketchknitter.editing import classify, plain, prospects
 from sketchknitter.editing.classify import whole
 from sketchknitter.editing.complete import grouped
 from sketchknitter.editing.plain import PlainSampling
@@ -130,6 +130,34 @@ def test_a_guess_says_when_it_is_not_sure() -> None:
     assert str(doubtful).startswith("not sure: arc 30%, ")
     strange = prospects.Guess(CLASSES, np.array([0.1, 0.1, 0.1, 0.7]))
     assert (strange.sure, strange.label) == (False, NONE)
+
+
+def test_a_witness_says_nothing_of_classes_that_it_does_not_know() -> None:
+    p = np.log([0.1, 0.3, 0.2, 0.4])
+    heard = np.exp(classify.heard(p, np.log([0.9, 0.1, np.nan, np.nan])))
+    np.testing.assert_allclose(heard[2:], [0.2, 0.4])  # as likely as before
+    np.testing.assert_allclose(heard[:2], np.array([0.09, 0.03]) / 0.12 * 0.4)
+    np.testing.assert_array_equal(classify.heard(p, np.full(4, np.nan)), p)
+
+
+def test_pictures_are_looked_at_when_clear_and_points_read_when_rough(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    asked: list[str] = []
+
+    def witness(name: str):  # type: ignore[no-untyped-def]
+        def said(*what: object) -> np.ndarray:
+            asked.append(name)
+            return np.log([0.8, 0.1, 0.1])
+
+        return said
+
+    monkeypatch.setattr(classify, "_seen", witness("guide"))
+    monkeypatch.setattr(classify, "_read", witness("reader"))
+    for error, whom in ((0.0, ["guide"]), (0.13, []), (0.3, ["reader"])):
+        asked.clear()
+        monkeypatch.setattr(classify, "error_of", lambda sketch, e=error: e)
+        out = classify.witnessed(np.log(np.full(3, 1 / 3)), CLASSES, half())
+        assert asked == whom
+        assert (out[0] > out[1]) == bool(whom)
 
 
 def test_a_rough_drawing_is_healed_as_what_it_is_taken_for(

@@ -36,6 +36,8 @@ DRIFT = 100.0  # px: how far the middle of a part may lie from that of the whole
 TEMPER = 3.0  # nats of surprise that count as one: the pilot's verdict is rough
 CLEAR, UNCLEAR = 0.05, 0.12  # shares of its size by which points may be off: a picture of such
 # errors says all it can, or nothing; chosen on valid drawings
+ROUGH = (0.15, 0.25)  # such shares from which on the reader adds to the outlook: of 250 valid
+# drawings deformed by 30 % it alone guesses 62 %, both 66 %; as drawn the guide makes 94 of 93 %
 SIZE = (
     0.6  # of the density's change with size that a truncated bound sees; chosen on valid drawings
 )
@@ -199,43 +201,40 @@ def outlook() -> Outlook | None:
     return Outlook.load() if OUTLOOK_WEIGHTS.exists() else None
 
 
-def _seen(model: DrawingModel, sketch: Sketch) -> np.ndarray:
-    """The guide's log-probabilities for the model's classes, (C,); NaN for those that it does not
-    know, even ones without a guide."""
+def _seen(classes: Sequence[str], sketch: Sketch) -> np.ndarray:
+    """The guide's log-probabilities for classes, (C,); NaN for those that it does not know."""
     network = guide()
-    out = np.zeros(len(model.classes))
     if network is None:
-        return out
+        return np.full(len(classes), np.nan)
 
     picture = render(sketch, network.size, network.width)
     ink = 1 - torch.from_numpy(picture).float()[None, None] / 255
     log_p = network(ink).log_softmax(dim=-1)[0].double().numpy()
     table = dict(zip(network.classes, log_p, strict=True))
-    return np.array([table.get(name, np.nan) for name in model.classes])
+    return np.array([table.get(name, np.nan) for name in classes])
 
 
-def _read(model: DrawingModel, sketch: Sketch, finished: bool) -> np.ndarray | None:
-    """The reader's log-probabilities for the model's classes, (C,), or the outlook's where the
-    reader does not know all of them; None where neither does."""
+def _read(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:
+    """The reader's log-probabilities for classes, (C,); NaN for those that it does not know."""
     network = reader()
-    if network is None or not set(model.classes) <= set(network.classes):
-        return _foreseen(model, sketch, finished)
+    if network is None:
+        return np.full(len(classes), np.nan)
     drawn = outline(sketch, most=LONGEST)
     log_p = network.log_probabilities(drawn.points, drawn.ends, finished)
     table = dict(zip(network.classes, log_p, strict=True))
-    return np.array([table[name] for name in model.classes])
+    return np.array([table.get(name, np.nan) for name in classes])
 
 
-def _foreseen(model: DrawingModel, sketch: Sketch, finished: bool) -> np.ndarray | None:
-    """The outlook's log-probabilities for the model's classes; None where it knows not all."""
+def _foreseen(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:
+    """The outlook's log-probabilities for classes, (C,); NaN for those that it does not know."""
     network = outlook()
-    if network is None or not set(model.classes) <= set(network.classes):
-        return None
+    if network is None:
+        return np.full(len(classes), np.nan)
     drawn = outline(sketch, most=LONGEST)
     where = "nothing" if finished else "anywhere"
     p = network.class_probabilities(as_seen(drawn.points, drawn.ends, where, rough=True))
     table = dict(zip(network.classes, np.log(np.maximum(p, 1e-12)), strict=True))
-    return np.array([table[name] for name in model.classes])
+    return np.array([table.get(name, np.nan) for name in classes])
 
 
 def guess(
@@ -271,9 +270,10 @@ def probabilities(
     """How likely ``sketch`` shows, or will show, each class of the model, (C,), in all 1.
 
     Two witnesses are heard: the guide, which looks at the picture, and the reader, which follows
-    the points. For classes that the reader does not know the model itself speaks in its place: it
-    finds the drawing less surprising under the right label (a diffusion classifier, Li et al. 2023;
-    for unfinished drawings with :func:`pilot` as its likelihood).
+    the points. For classes that the reader does not know the outlook speaks in its place, and for
+    those that it does not know either, the model itself: it finds the drawing less surprising
+    under the right label (a diffusion classifier, Li et al. 2023; for unfinished drawings with
+    :func:`pilot` as its likelihood).
 
     Args:
         finished: False where something is still to come.
@@ -281,22 +281,42 @@ def probabilities(
     """
     if len(model.classes) == 1:
         return np.ones(1)
-    found = _read(model, sketch, finished)
-    if found is None and finished:
+    found = _read(model.classes, sketch, finished)
+    if np.isnan(found).any():
+        found = _foreseen(model.classes, sketch, finished)
+    if np.isnan(found).any() and finished:
         found = evidence(model, whole(model, sketch, tolerance), tolerance, seed, draws) / TEMPER
-    elif found is None:
+    elif np.isnan(found).any():
         found = _likely_endings(model, sketch, where, seed, draws)
     # a picture of errors tells the guide nothing
     clear = np.interp(error_of(sketch), (CLEAR, UNCLEAR), (1.0, 0.0))
-    score = found + _seen(model, sketch) * clear
-    strange = np.isnan(score)
-    if strange.any():  # to the guide, what it does not know stays as likely as all it knows
-        own = found[~strange]
-        score[strange] = found[strange]
-        if own.size:
-            score[~strange] += np.logaddexp.reduce(own) - np.logaddexp.reduce(score[~strange])
+    score = heard(found, clear * _seen(model.classes, sketch))
     p: np.ndarray = np.exp(score - score.max())
     return p / p.sum()
+
+
+def witnessed(log_p: np.ndarray, classes: Sequence[str], sketch: Sketch) -> np.ndarray:
+    """The outlook's log-probabilities (C,) of what a whole drawing shows, after what the guide says
+    of a clear picture and the reader of a very rough drawing."""
+    error = error_of(sketch)
+    clear = np.interp(error, (CLEAR, UNCLEAR), (1.0, 0.0))
+    rough = np.interp(error, ROUGH, (0.0, 1.0))
+    if clear > 0:
+        log_p = heard(log_p, clear * _seen(classes, sketch))
+    if rough > 0:
+        log_p = heard(log_p, rough * _read(classes, sketch, True))
+    return log_p
+
+
+def heard(log_p: np.ndarray, witness: np.ndarray) -> np.ndarray:
+    """Log-probabilities (C,) after a further witness: its own log-probabilities, NaN for classes
+    that it does not know. Those stay as likely as they were against all that it knows."""
+    known = ~np.isnan(witness)
+    out = log_p.copy()
+    if known.any():
+        out[known] += witness[known]
+        out[known] += np.logaddexp.reduce(log_p[known]) - np.logaddexp.reduce(out[known])
+    return out
 
 
 def _likely_endings(

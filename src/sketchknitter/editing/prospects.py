@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchknitter.data.outline import outline
-from sketchknitter.editing.classify import Where, _places
+from sketchknitter.editing.classify import Where, _places, witnessed
 from sketchknitter.editing.plan import Plan
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.recognizers.outlook import FRAME, LONGEST, Outlook, as_seen
@@ -64,7 +64,11 @@ class Guess:
 def guessed(network: Outlook, classes: Sequence[str], sketch: Sketch, where: Where | None) -> Guess:
     """What ``sketch`` shows, or will show where something is missing (``where``; None: nothing)."""
     seen = _whole(sketch) if where is None else _seen(sketch, where)
-    found = dict(zip(network.classes, network.class_probabilities(seen), strict=True))
+    chances = network.class_probabilities(seen)
+    if where is None:
+        log_p = witnessed(np.log(np.maximum(chances, 1e-12)), network.classes, sketch)
+        chances = np.exp(log_p - np.logaddexp.reduce(log_p))
+    found = dict(zip(network.classes, chances, strict=True))
     out = np.array([found.get(name, 0.0) for name in classes])
     return Guess(tuple(classes), np.append(out, max(0.0, 1.0 - out.sum())))
 

@@ -267,7 +267,25 @@ def write_tensors(path: AnyPath, tensors: dict[str, Tensor], header: dict[str, A
 
 
 def read_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and JSON header of a file written by :func:`write_tensors`. Runs no code.
+    """Tensors and JSON header of a file written by :func:`write_tensors`, of this version or older.
+
+    Raises:
+        UserError: as :func:`read_archive`, or another kind of file, or a newer version.
+    """
+    tensors, header = read_archive(path)
+    form = header.get("format", 0)
+    if not isinstance(form, int):
+        raise UserError(f"{path}: another kind of file ({form!r})")
+    if form > FORMAT:
+        raise UserError(
+            f"{path}: written by a newer version (format {form}, this one reads up to {FORMAT}); "
+            "upgrade sketchknitter"
+        )
+    return tensors, header
+
+
+def read_archive(path: AnyPath) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and JSON header of any file written by :func:`write_tensors`. Runs no code.
 
     Raises:
         UserError: no such file, not a safetensors file, or not one of ours.
@@ -287,9 +305,4 @@ def read_tensors(path: AnyPath) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"{path}: no such file") from None
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not a readable .safetensors file ({error})") from None
-    if header.get("format", 0) > FORMAT:
-        raise UserError(
-            f"{path}: written by a newer version (format {header['format']}, this one reads up to "
-            f"{FORMAT}); upgrade sketchknitter"
-        )
     return tensors, header

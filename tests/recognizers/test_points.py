@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from sketchknitter import UserError
+from sketchknitter.data.roughen import Roughness, roughened
 from sketchknitter.recognizers.points import Reader, ReaderShape, as_read
-from sketchknitter.recognizers.points_training import Roughness, roughened
 
 POINTS = np.array([[10.0, 10], [30, 10], [30, 50], [10, 20]])
 ENDS = np.array([False, True, False, True])

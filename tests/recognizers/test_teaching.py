@@ -7,8 +7,9 @@ import torch
 
 from sketchknitter import Sketch, UserError
 from sketchknitter.cli import stage
+from sketchknitter.data.distort import Distortion, distort
 from sketchknitter.metrics.judge.training import crowding, scribbles
-from sketchknitter.recognizers.picture_training import Distortion, blur, distort
+from sketchknitter.recognizers.picture_training import blur
 from sketchknitter.recognizers.training import Examples, Lesson, go_on, teach
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.training.objective import Loss

@@ -13,7 +13,7 @@ from torch import Tensor
 from sketchknitter.classes import NO_CLASS, class_index, find_class
 from sketchknitter.data.outline import Outline, error_of, outline, widening
 from sketchknitter.diffusion import sampler as sampling
-from sketchknitter.diffusion.guidance.deformed import drowned, drowning_level
+from sketchknitter.diffusion.guidance.deformed import covering_level, noised
 from sketchknitter.diffusion.guidance.known import FREE, Anchored, Known
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.timesteps import Grid
@@ -269,7 +269,7 @@ def probabilities(
 ) -> np.ndarray:
     """How likely ``sketch`` shows, or will show, each class of the model, (C,), in all 1.
 
-    Two witnesses are heard: the guide, which looks at the picture, and the reader, which follows
+    Two recognizers are asked: the guide, which looks at the picture, and the reader, which follows
     the points. For classes that the reader does not know the outlook speaks in its place, and for
     those that it does not know either, the model itself: it finds the drawing less surprising
     under the right label (a diffusion classifier, Li et al. 2023; for unfinished drawings with
@@ -369,19 +369,19 @@ def evidence(
     """Log-likelihood of a finished drawing under each class, up to a constant, (C,) nats.
 
     A diffusion classifier (Li et al. 2023) that knows of errors: the drawing, whose points are off
-    by ``off`` px, is a sample of the level that drowns them, so the variational bound is summed
+    by ``off`` px, is a sample of the level that covers them, so the variational bound is summed
     from there on, and the model's prediction is compared with that sample.
     """
     classes, schedule = len(model.classes), model.denoiser.schedule
     representation, clean = model.config.codec.map, state_of(model, [plan])
-    level = max(drowning_level(representation, off, schedule), schedule.steps // 20)
+    level = max(covering_level(representation, off, schedule), schedule.steps // 20)
     start = torch.tensor(level)
     task = task_of(
         model, [plan] * draws, [0] * draws, [stream(seed, Stream.GUESS, i) for i in range(draws)]
     )
     mask = task.mask.repeat_interleave(classes, dim=0)
     label = torch.arange(classes, device=model.device).repeat(draws)
-    sample = drowned(
+    sample = noised(
         clean.expand(draws, -1, -1), representation, off, start, schedule, task.normal(model.width)
     )
     alpha_s, sigma_s = (float(c) for c in schedule(start))

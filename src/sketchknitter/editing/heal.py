@@ -11,7 +11,7 @@ import torch
 from sketchknitter.data.outline import check
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
-from sketchknitter.diffusion.guidance.deformed import drowned, drowning_level
+from sketchknitter.diffusion.guidance.deformed import covering_level, noised
 from sketchknitter.diffusion.guidance.perceptual import Perceptual, Target
 from sketchknitter.diffusion.guidance.steered import Steered
 from sketchknitter.editing import plain
@@ -73,7 +73,7 @@ def heal_all(
     """Redraw clumsy drawings so that they stay themselves.
 
     A model trained for conditions redraws them in one plain run (:mod:`editing.plain`). The guided
-    way works with any model: the drawing is noised up to the level that drowns errors of the size
+    way works with any model: the drawing is noised up to the level that covers errors of the size
     that ``strength`` stands for (half of it, as a share of the longer side) and denoised, while
     every point is held about where it was, within that tolerance, and the picture close to the
     input's.
@@ -117,7 +117,7 @@ def heal_all(
         )
     how = settings_of(settings, Healing())
     off = tolerance(STRENGTH if strength is None else strength)
-    level = drowning_level(model.config.codec.map, off, model.denoiser.schedule)
+    level = covering_level(model.config.codec.map, off, model.denoiser.schedule)
     if level < 0:
         return list(sketches)
     labels = []
@@ -177,7 +177,7 @@ def _from_level(
     grid = policies.Grid(np.linspace(max(level, 4), 0, steps), schedule.steps)
     start = torch.tensor(grid.levels[0])
     noise = how.temperature * task.normal(model.width)
-    x = drowned(state_of(model, plans), model.config.codec.map, off, start, schedule, noise)
+    x = noised(state_of(model, plans), model.config.codec.map, off, start, schedule, noise)
     method = sampling.method(how.sampler or GUIDED_SAMPLER, how.eta)
     return sampling.draw(wrapped, method, grid, task, x, watch=watch)
 

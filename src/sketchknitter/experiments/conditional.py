@@ -1,7 +1,7 @@
 """The protocols of conditional generation: rectified and completed test drawings, as a table.
 
 Every row is a system's answer to the same damaged drawings (see ``damage``), beside the damaged
-drawings themselves and the clean ones. The judge that measures is a stranger to all that generates.
+drawings themselves and the clean ones. Nothing that generates uses the judge that measures.
 """
 
 from __future__ import annotations

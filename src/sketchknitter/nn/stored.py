@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import atomic
+from sketchknitter.files import read_archive, write_tensors
 
 
 def save_network(
@@ -24,16 +23,11 @@ def save_network(
         form: name and version of the kind of file.
         header: what rebuilds the network; JSON.
     """
-    from safetensors.torch import save
-
-    tensors = {
-        name: (value.half() if value.is_floating_point() else value).detach().contiguous()
+    weights = {
+        name: value.half() if value.is_floating_point() else value
         for name, value in network.state_dict().items()
     }
-    text = json.dumps({"format": form, **header})
-    data = save(tensors, metadata={"sketchknitter": text})
-    with atomic(path) as f:
-        f.write(data)
+    write_tensors(path, weights, {"format": form, **header})
 
 
 def read_network(
@@ -48,21 +42,16 @@ def read_network(
     Raises:
         UserError: the file is missing, or is of another kind.
     """
-    from safetensors import SafetensorError, safe_open
-
-    file = Path(path)
     try:
-        with safe_open(file, framework="pt") as archive:
-            header = json.loads((archive.metadata() or {}).get("sketchknitter", "{}"))
-            weights = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118
-        identity = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-    except (OSError, SafetensorError, ValueError) as error:
+        weights, header = read_archive(path)
+        identity = hashlib.sha256(Path(path).read_bytes()).hexdigest()[:12]
+    except (UserError, OSError) as error:
         raise UserError(
-            f"{file}: no readable {kind} weights ({error}); train them with "
+            f"no readable {kind} weights: {error}; train them with "
             f"`sketchknitter train --stage {kind} --data-dir DATA --out FILE`"
         ) from None
     if header.get("format") != form:
-        raise UserError(f"{file}: not a {kind} ({form}) but {header.get('format')!r}")
+        raise UserError(f"{path}: not a {kind} ({form}) but {header.get('format')!r}")
     full = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
     return header, full, identity
 

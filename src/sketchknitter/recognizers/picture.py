@@ -1,7 +1,7 @@
 """The guide: a small convolutional network that says what a drawing shows, for generation to use.
 
 It is not the judge of :mod:`sketchknitter.metrics.features`: other architecture, seed and
-augmentation, so that a model steered by the guide is still measured by a stranger.
+augmentation, so that a model steered by the guide is still measured by another network.
 """
 
 from __future__ import annotations

@@ -504,7 +504,7 @@ class SketchOdeLearner(Learner):
     def _distances(self, data: PreparedSet, mixture: CodeMixture) -> dict[float, float]:
         """How far drawings of each temperature lie from validation drawings, as the guide sees it.
 
-        The judge that measures is a stranger to this.
+        The judge that measures has no part in it.
         """
         device = next(self.network.parameters()).device
         valid = data.valid

@@ -17,6 +17,7 @@ from sketchknitter import files as module
 from sketchknitter.data.codec import Codec
 from sketchknitter.errors import UserError
 from sketchknitter.files import FORMAT, KEY, read_tensors, write_tensors
+from sketchknitter.recognizers.picture import GUIDE_WEIGHTS
 from sketchknitter.settings import BackboneConfig, DiffusionConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
@@ -196,3 +197,8 @@ def test_a_header_that_lies_about_its_size(tmp_path: Path) -> None:
     path.write_bytes(struct.pack("<Q", 2**62) + b"{}")
     with pytest.raises(UserError, match="not a readable"):
         read_tensors(path)
+
+
+def test_a_recognizer_is_no_model() -> None:
+    with pytest.raises(UserError, match="another kind of file"):
+        read_tensors(GUIDE_WEIGHTS)

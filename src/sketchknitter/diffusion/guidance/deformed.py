@@ -1,4 +1,4 @@
-"""Drawings whose points are off, as samples of the noise level that hides the errors."""
+"""Drawings whose points are off, as samples of the noise level that covers the errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.representation import Representation
 
 
-def drowned(
+def noised(
     x0: Tensor,
     representation: Representation,
     off: float,
@@ -21,7 +21,7 @@ def drowned(
 
     Their own error counts as part of the noise: only the rest is added, so that what comes out is
     as noisy as any state of that level, and as white. The level must be at least
-    :func:`drowning_level`.
+    :func:`covering_level`.
 
     Args:
         x0: (B, N, D) states of the drawings as they are, errors and all.
@@ -36,8 +36,8 @@ def drowned(
     return alpha * (x0 + extra)
 
 
-def drowning_level(representation: Representation, off: float, schedule: Schedule) -> int:
-    """The lowest level whose noise hides errors of ``off`` px of every point; -1 for no error."""
+def covering_level(representation: Representation, off: float, schedule: Schedule) -> int:
+    """The lowest level whose noise covers errors of ``off`` px of every point; -1 for no error."""
     if off <= 0:
         return -1
     # an error of every point makes up to 1 + rho times as much of a row

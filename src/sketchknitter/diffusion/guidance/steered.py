@@ -28,7 +28,7 @@ class Steered:
         weight: w at the noisiest level; it falls in proportion to t.
         network: whether the gradient passes through the network.
         interval: steer between these shares of T.
-        every: steer at each so manieth evaluation only, so much the more strongly.
+        every: steer at every k-th evaluation only, k times as strongly.
     """
 
     def __init__(

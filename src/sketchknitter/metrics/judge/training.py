@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from sketchknitter.data.distort import Distortion, distort
 from sketchknitter.metrics.judge.network import SCRIBBLE_KINDS, Judge, as_ink, in_channels_last
 from sketchknitter.metrics.precision_recall import precision_and_recall
 from sketchknitter.raster import render_batch
-from sketchknitter.recognizers.picture_training import Distortion, Pictures, distort
+from sketchknitter.recognizers.picture_training import Pictures
 from sketchknitter.recognizers.training import Examples, Splits, go_on
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig

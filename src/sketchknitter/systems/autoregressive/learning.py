@@ -314,7 +314,7 @@ class StrokeProducts:
     def _choose_temperature(self) -> None:
         """That under which new drawings are closest to validation drawings, as the guide sees them.
 
-        The judge that measures is a stranger to this.
+        The judge that measures has no part in it.
         """
         valid = self.data.valid
         if len(valid) < LEAST:

@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.data.distort import turned
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion.denoiser import Denoised, expand
 from sketchknitter.diffusion.guidance.classifier_free import Guided
@@ -297,19 +298,6 @@ def fit(
         if update.iteration % 10 == 0:
             report(f"learning from {inputs}", update.iteration / config.updates)
     return objective.network.eval().requires_grad_(False)
-
-
-def turned(points: Tensor, rng: np.random.Generator) -> Tensor:
-    """Drawings (B, N, 2k + 1) mirrored at random and turned by up to 15 degrees, pens as they are.
-
-    Few drawings make many examples; without this a network learns the drawings by heart.
-    """
-    angle = np.deg2rad(15) * rng.uniform(-1, 1, len(points))
-    flip = np.where(rng.random(len(points)) < 0.5, -1.0, 1.0)
-    c, s = np.cos(angle), np.sin(angle)
-    matrix = torch.from_numpy(np.stack([flip * c, flip * s, -s, c], -1)).to(points.dtype)
-    pairs = points[..., :-1].unflatten(-1, (-1, 2)) @ matrix.view(-1, 1, 2, 2)
-    return torch.cat([pairs.flatten(-2), points[..., -1:]], dim=-1)
 
 
 def predict(network: Recognizability, examples: Examples, inputs: InputName) -> Floats:

@@ -166,7 +166,8 @@ def test_a_source_is_healed_where_it_stands(
     at = (500.0, -300.0)
     source = [data.valid.sketch(i).transformed(1.0, at).with_label(None) for i in range(2)]
     generator = stored.load(trained[name])
-    settings = {} if name == "sketchode" else {"strength": 0.02}
+    # one evaluation: a network of five updates moves a drawing by its size with every one
+    settings = {} if name == "sketchode" else {"strength": 0.005}
     healed = list(generator.generate(2, source=source, task="heal", seed=0, **settings))
     for given, made in zip(source, healed, strict=True):
         assert made.label is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from local_hub import Hub, local_hub
 
 from sketchknitter import SketchKnitter
 from sketchknitter.errors import UserError
+from sketchknitter.systems.sketchknitter import hub as hub_module
 from sketchknitter.systems.sketchknitter.card import card
 from sketchknitter.systems.sketchknitter.hub import SHIPPED, locate
 from tiny_model import tiny
@@ -48,6 +50,24 @@ def test_an_id_fails_at_once_without_a_network(no_hub: None) -> None:
     with pytest.raises(UserError, match=r"owner/name: no such file .* cannot be reached"):
         SketchKnitter.from_pretrained("owner/name")
     assert time.monotonic() - start < 10  # the hub's own client tries for half a minute
+
+
+def test_a_name_server_that_is_silent_is_not_waited_for(
+    no_hub: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = threading.Event()
+
+    class Silent:
+        def head(self, address: str, timeout: float) -> None:
+            gone.wait(20)  # as the look-up of an address does, which no timeout covers
+
+    monkeypatch.setattr(huggingface_hub, "get_session", Silent)
+    monkeypatch.setattr(hub_module, "_PATIENCE", 0.2)
+    start = time.perf_counter()
+    with pytest.raises(UserError, match="cannot be reached"):
+        locate("owner/name")
+    gone.set()
+    assert time.perf_counter() - start < 10
 
 
 def test_what_was_downloaded_before_is_found_without_a_network(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from os import PathLike
 from pathlib import Path
+from threading import Thread
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import WEIGHTS
@@ -12,7 +13,7 @@ from sketchknitter.files import WEIGHTS
 SHIPPED = WEIGHTS / "sketchknitter.safetensors"
 FILE = "model.safetensors"  # what a folder or a repository calls its model
 CARD = "README.md"
-_PATIENCE = 5.0  # seconds until a hub that does not answer counts as out of reach
+_PATIENCE = 3.0  # seconds until a hub that does not answer counts as out of reach
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -68,14 +69,26 @@ def _from_hub(name: str, revision: str | None, token: str | bool | None) -> Path
 
 
 def _reachable(endpoint: str) -> bool:
-    """Whether the hub answers at all; its own client would try for half a minute."""
+    """Whether the hub answers within ``_PATIENCE``; its own client would try for half a minute.
+
+    Asked in a thread, for no timeout of an HTTP client covers the look-up of the address, which
+    takes ten seconds where no name server answers.
+    """
     from huggingface_hub import get_session
 
-    try:
-        get_session().head(endpoint, timeout=_PATIENCE)
-    except Exception:  # of whichever HTTP library the client uses
-        return False
-    return True
+    answered: list[bool] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(endpoint, timeout=_PATIENCE)
+        except Exception:  # of whichever HTTP library the client uses
+            return
+        answered.append(True)
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(_PATIENCE)
+    return bool(answered)
 
 
 def push(

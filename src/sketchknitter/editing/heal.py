@@ -146,7 +146,7 @@ def heal_all(
 
 
 def believed(model: DrawingModel, label: str | None, sketch: Sketch) -> int:
-    """Index of the class that a plain run is told; the number of classes is none."""
+    """Index of the class that a plain run is given; the number of classes is none."""
     index = label_index(model, label, sketch)
     if index is None:
         guess = plain.guess_of(model, sketch, None)

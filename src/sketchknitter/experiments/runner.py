@@ -54,7 +54,7 @@ class Runner:
     Args:
         context: what they share; another process gets a copy.
         folder: of the cache; held while steps run, so that no two runs meet there.
-        meter: told of progress.
+        meter: of progress.
         jobs: steps done at the same time, each in a process with one thread; 1 does all here.
         team: the processes that share the steps; each has a runner of the same steps.
 

@@ -55,7 +55,7 @@ class Work(Protocol):
         Args:
             context: what the steps of its experiment share, such as :class:`Context`.
             inputs: the folders of the steps that this one needs.
-            progress: told of the work; it may raise to end it.
+            progress: called as work is done; it may raise to end it.
 
         Returns:
             JSON to remember.

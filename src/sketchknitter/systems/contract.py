@@ -134,7 +134,7 @@ class Generator(Protocol):
             source: for each drawing, what a person drew; ``task`` says what to do with it.
             seed: same seed, same drawings.
             batch_size: drawings made together.
-            progress: told of "drawings".
+            progress: called with "drawings".
             **settings: the system's own (temperature, steps, …). ``task`` is known to all: "draw"
                 without a source; with one "complete" (its points come first and stay, the rest is
                 new) or "heal" (all of it is drawn anew, like the source). Drawings carry their
@@ -171,7 +171,7 @@ class System(Protocol):
 
         Args:
             start: the folder of a finished model that this one starts from, if any.
-            progress: told of "updates".
+            progress: called with "updates".
 
         Raises:
             UserError: data that it cannot learn from, a ``start`` that is missing or not fit.

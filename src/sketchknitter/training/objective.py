@@ -121,7 +121,7 @@ class Remembers(Protocol):
     """An objective that learns something of its own on the way, such as which levels cost most."""
 
     def observe(self, streams: Streams, losses: NDArray[np.float64]) -> None:
-        """Told the mean loss of every sketch of the whole batch, in the batch's order, (size,)."""
+        """Learn from the mean loss of every sketch of the whole batch, in its order, (size,)."""
         ...
 
     def state(self) -> Mapping[str, NDArray[Any]]:

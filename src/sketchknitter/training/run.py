@@ -159,7 +159,7 @@ class Run:
         save_interval: updates between saves.
         log_interval: updates between lines of the log.
         plotted: lines of the plot, (key of the log, name).
-        say: told one line for each save.
+        say: called with one line for each save.
 
     Raises:
         UserError: another training holds the folder.
@@ -218,7 +218,7 @@ class Run:
         Args:
             until: stop there; the learning rate's course is that of the whole run all the same.
             stop: asked after each update; True saves and ends.
-            report: told of each update.
+            report: called with each update.
 
         Returns:
             True when it went through, False when ``stop`` ended it.

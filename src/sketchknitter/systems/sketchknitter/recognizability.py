@@ -147,7 +147,7 @@ def gather(
 
     Args:
         data: whose training drawings are noised; None noises drawings of the model's own.
-        report: told what goes on and which share of it is done.
+        report: called with what goes on and which share of it is done.
     """
     into = _Gatherer(model, guide)
     batches = list(_clean(model, data, config.drawings, seed))
@@ -378,7 +378,7 @@ def run_stage(
         model_path: a model file; rewritten whole or not at all.
         data: whose training drawings are noised; None noises drawings of the model's own.
         guide: whose opinion is learned; None is the shipped one.
-        report: told what goes on and which share of it is done.
+        report: called with what goes on and which share of it is done.
 
     Returns:
         Tables of which inputs predict best, as text for the terminal.

@@ -218,7 +218,7 @@ class DenoiserRun(Run):
         save_interval: updates between saves; each save leaves state, models, preview and plot.
         log_interval: updates between lines of the log.
         record: goes into the checkpoints' record.
-        say: told one line for each save.
+        say: called with one line for each save.
     """
 
     trainer: DenoiserTrainer

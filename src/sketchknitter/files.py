@@ -251,6 +251,40 @@ def _swap(folder: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+# -- headers ------------------------------------------------------------------------------------
+# what code trips over when a header has something else where it looks for a number, name or table
+_MISFITS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,  # RecursionError and torch's own among them
+    TypeError,
+    ValueError,
+)
+
+
+@contextmanager
+def described_by(path: AnyPath, what: str = "its header") -> Iterator[None]:
+    """What is built from the header of a file: one that makes no sense is the file's fault.
+
+    Args:
+        path: the file.
+        what: the part of it that describes what is built.
+
+    Raises:
+        UserError: whatever went wrong inside for the values of the header; those that say so
+            already pass as they are.
+    """
+    try:
+        yield
+    except _MISFITS as error:
+        lines = str(error).strip().splitlines()
+        why = f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+        raise UserError(f"{path}: {what} is damaged ({why})") from None
+
+
 # -- tensors ------------------------------------------------------------------------------------
 def write_tensors(path: AnyPath, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write tensors and a JSON header, aside first, then renamed into place."""
@@ -293,16 +327,19 @@ def read_archive(path: AnyPath) -> tuple[dict[str, Tensor], dict[str, Any]]:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(os.fspath(path), framework="pt") as file:
+        with described_by(path), safe_open(os.fspath(path), framework="pt") as file:
             metadata = file.metadata() or {}
             if KEY not in metadata:
                 raise UserError(f"{path}: a safetensors file, but not one of sketchknitter's")
-            header = json.loads(metadata[KEY])
+            try:
+                header = json.loads(metadata[KEY])
+            except json.JSONDecodeError as error:
+                raise SafetensorError(f"its header is no JSON: {error}") from None
             if not isinstance(header, dict):
                 raise SafetensorError("its header is no JSON object")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a readable .safetensors file ({error})") from None
     return tensors, header

@@ -99,9 +99,10 @@ def asked(argv: list[str]) -> bool:
             folder = value or after
     try:
         saved = tomllib.loads((Path(folder) / OPTIONS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return bool(saved.get("run", {}).get("system"))
+    run = saved.get("run", {})
+    return isinstance(run, dict) and bool(run.get("system"))
 
 
 def parse(argv: list[str]) -> SystemOptions:
@@ -230,7 +231,7 @@ def pairs(words: tuple[str, ...]) -> dict[str, Any]:
             raise UserError(f"--option {word!r}: write NAME=VALUE")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text
         inner = out
         *path, last = name.split(".")

@@ -23,7 +23,7 @@ def words_of(path: Path, known: set[str]) -> list[str]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOML errors are ValueErrors
         raise UserError(f"{path} is not a TOML file: {error}") from None
     words: list[str] = []
     for key, value in _flat(table):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import mmap
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sketchknitter.classes import class_index
 from sketchknitter.errors import UserError
+from sketchknitter.io.npz import read_header
 from sketchknitter.sketch import Sketch
 
 AnyPath = str | os.PathLike[str]
@@ -275,7 +277,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
     try:
         info = json.loads(path.read_bytes())
         kind, version = info["kind"], info["format"]
-    except (ValueError, KeyError, TypeError, OSError):
+    except (ValueError, KeyError, TypeError, OSError, RecursionError):
         raise _damaged(path, "it is not the JSON that prepare writes") from None
     if kind != "sketchknitter prepared set":
         raise _damaged(path, f"it describes {kind!r}")
@@ -296,10 +298,15 @@ def _read_header(folder: Path) -> dict[str, Any]:
 def _load(path: Path) -> NDArray[Any]:
     """An .npy file as a plain read-only array over its memory map (np.memmap slices slowly)."""
     try:
+        with open(path, "rb") as f:  # NumPy would evaluate the header, and trip over some
+            header = read_header(f)
+            needed = f.tell() + math.prod(header.shape) * header.dtype.itemsize
+        if header.dtype.hasobject or not header.dtype.itemsize or needed > path.stat().st_size:
+            raise ValueError(f"{header}, but {path.stat().st_size} bytes")
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
     except FileNotFoundError:
         raise _damaged(path, "the file is missing") from None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, OSError, EOFError, OverflowError) as error:
         raise _damaged(path, f"it cannot be mapped ({error})") from None
 
 

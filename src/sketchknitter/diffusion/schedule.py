@@ -31,6 +31,9 @@ def _betas(name: str, steps: int) -> np.ndarray:
     raise UserError(f"no noise schedule {name!r}; one of: linear, cosine")
 
 
+MOST_STEPS = 1_000_000  # whoever asks for more means something else, and fills the memory
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A discrete variance-preserving schedule, tables in float64.
@@ -47,8 +50,8 @@ class Schedule:
     steps: int = 1000
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise UserError(f"diffusion_steps must be at least 2, not {self.steps}")
+        if not 2 <= self.steps <= MOST_STEPS:
+            raise UserError(f"diffusion_steps must lie in 2 … {MOST_STEPS:,}, not {self.steps}")
         _betas(self.name, 2)
 
     @cached_property

@@ -16,6 +16,7 @@ from typing import Any
 
 from sketchknitter.errors import UserError
 from sketchknitter.experiments import damage
+from sketchknitter.files import described_by
 from sketchknitter.systems.registry import build, check_names
 
 PRESETS = Path(__file__).parent / "presets"
@@ -157,9 +158,10 @@ def open_table(name: str) -> Table:
         raise UserError(
             f"no table {name!r}: give one of {', '.join(presets())}, or a TOML file"
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # TOML errors are ValueErrors
         raise UserError(f"{path} is not a TOML file: {error}") from None
-    return read_table(content, str(path))
+    with described_by(path, "this declaration"):
+        return read_table(content, str(path))
 
 
 def read_table(content: dict[str, Any], where: str) -> Table:

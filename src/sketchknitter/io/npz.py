@@ -82,7 +82,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     shape: tuple[int, ...]
     fortran: bool
     dtype: np.dtype[Any]
@@ -103,7 +103,7 @@ class _Header:
         return f"{self.dtype} {self.shape}"
 
 
-def _read_header(f: IO[bytes]) -> _Header:
+def read_header(f: IO[bytes]) -> Header:
     """The header of an .npy file, taken apart here: NumPy's own way evaluates it as Python.
 
     Raises:
@@ -122,7 +122,7 @@ def _read_header(f: IO[bytes]) -> _Header:
     return _parse_header(raw.decode("latin1").strip())
 
 
-def _parse_header(text: str) -> _Header:
+def _parse_header(text: str) -> Header:
     if text[:1] != "{" or text[-1:] != "}":
         raise ValueError("its header is no dictionary")
     found: dict[str, str] = {}
@@ -145,7 +145,7 @@ def _parse_header(text: str) -> _Header:
         dtype = np.dtype(found["descr"])
     except (TypeError, ValueError):
         raise ValueError("its header names no data type") from None
-    return _Header(tuple(map(int, sides)), found["fortran_order"] == "True", dtype)
+    return Header(tuple(map(int, sides)), found["fortran_order"] == "True", dtype)
 
 
 class Archive:
@@ -193,12 +193,12 @@ class Archive:
         return UserError(f"{self.path}, member {name!r} {what}")
 
     @contextmanager
-    def open(self, name: str) -> Iterator[tuple[_Header, IO[bytes]]]:
+    def open(self, name: str) -> Iterator[tuple[Header, IO[bytes]]]:
         """A member's header and the stream that follows it; damage becomes a UserError."""
         try:
             with self._zip.open(self._infos[name]) as raw:
                 f = cast("IO[bytes]", io.BufferedReader(raw, MIB))
-                header = _read_header(f)
+                header = read_header(f)
                 size = self._infos[name].file_size - f.tell()
                 limit = MAX_PICKLE if header.dtype.hasobject else MAX_PLAIN
                 if size > limit:
@@ -220,7 +220,7 @@ class Archive:
         """Bytes of a member once unpacked."""
         return self._infos[name].file_size
 
-    def header(self, name: str) -> _Header:
+    def header(self, name: str) -> Header:
         with self.open(name) as (header, _):
             return header
 
@@ -330,7 +330,7 @@ def _items(archive: Archive, name: str) -> Iterator[Any]:
             yield from _in_pieces(header, f)
 
 
-def _objects(header: _Header, f: IO[bytes], size: int) -> Iterator[Any]:
+def _objects(header: Header, f: IO[bytes], size: int) -> Iterator[Any]:
     """The drawings of a pickled member of at most ``size`` bytes.
 
     Raises:
@@ -362,7 +362,7 @@ def _from_list(array: PickledArray) -> Iterator[Any]:
         yield item.values if plain else None
 
 
-def _in_pieces(header: _Header, f: IO[bytes]) -> Iterator[NDArray[Any]]:
+def _in_pieces(header: Header, f: IO[bytes]) -> Iterator[NDArray[Any]]:
     shape = header.shape if len(header.shape) == 3 else (1, *header.shape)
     if not math.prod(shape):
         return
@@ -399,7 +399,7 @@ def _npy_rows(path: AnyPath, split: str | None) -> Iterator[Rows | Reject]:
     label = as_label(Path(path).stem)
     with open(path, "rb") as f:
         try:
-            header = _read_header(f)
+            header = read_header(f)
             size = os.path.getsize(path) - f.tell()
             if header.dtype.hasobject:
                 if size > MAX_PICKLE:

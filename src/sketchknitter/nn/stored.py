@@ -3,15 +3,63 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import read_archive, write_tensors
+from sketchknitter.files import described_by, read_archive, write_tensors
+
+Built = TypeVar("Built")
+Network = TypeVar("Network", bound=nn.Module)
+_ALLOCATES = {
+    torch.ops.aten.empty.memory_format,
+    torch.ops.aten.empty_strided.default,
+    torch.ops.aten.zeros.default,
+    torch.ops.aten.ones.default,
+    torch.ops.aten.full.default,
+    torch.ops.aten.arange.start_step,
+    torch.ops.aten.arange.default,
+    torch.ops.aten.linspace.default,
+    torch.ops.aten.randn.default,
+    torch.ops.aten.rand.default,
+}
+_SPARE = 1 << 22  # numbers that a network may hold beside its weights: tables, what init needs
+_EACH = 64  # numbers that even an empty tensor counts for
+
+
+class _Allowance(TorchDispatchMode):
+    """Lets tensors be made until so many numbers are spent, and says so before the one too many."""
+
+    def __init__(self, numbers: int) -> None:
+        super().__init__()
+        self.left = numbers
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func in _ALLOCATES:
+            size = args[0] if args and isinstance(args[0], list | tuple | torch.Size) else args[:2]
+            self.left -= max(_EACH, math.prod(abs(int(n)) for n in size))
+            if self.left < 0:
+                raise ValueError("it describes a network larger than the weights in the file")
+        return func(*args, **(kwargs or {}))
+
+
+def build(make: Callable[[], Built], weights: Mapping[str, Tensor]) -> Built:
+    """``make()``, as long as it takes no more memory than about four times its weights.
+
+    Raises:
+        ValueError: it would.
+    """
+    with _Allowance(4 * sum(w.numel() + _EACH for w in weights.values()) + _SPARE):
+        return make()
 
 
 def save_network(
@@ -56,12 +104,17 @@ def read_network(
     return header, full, identity
 
 
-def restore(network: nn.Module, weights: Mapping[str, Tensor], path: str | os.PathLike[str]) -> Any:
-    """``network`` with its weights, in evaluation mode, frozen.
+def restore(
+    make: Callable[[], Network], weights: Mapping[str, Tensor], path: str | os.PathLike[str]
+) -> Network:
+    """The network that ``make`` builds by a file's header, with the file's weights, in evaluation
+    mode, frozen.
 
     Raises:
-        UserError: they do not fit.
+        UserError: they do not fit, or the header describes no network.
     """
+    with described_by(path):
+        network = build(make, weights)
     try:
         network.load_state_dict(weights)
     except RuntimeError:

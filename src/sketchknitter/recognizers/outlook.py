@@ -186,9 +186,13 @@ class Outlook(nn.Module):
         """
         file = OUTLOOK_WEIGHTS if path is None else path
         header, weights, _ = read_network(file, OUTLOOK_FORMAT, "outlook")
-        shape = OutlookShape(tuple(header["widths"]), header["heads"], header["frames"])
-        out: Outlook = restore(cls(header["classes"], shape), weights, file)
-        out.record = header["record"]
+
+        def make() -> Outlook:
+            shape = OutlookShape(tuple(header["widths"]), header["heads"], header["frames"])
+            return cls(header["classes"], shape)
+
+        out = restore(make, weights, file)
+        out.record = header.get("record", {})
         return out
 
 

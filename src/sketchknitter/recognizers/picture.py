@@ -105,6 +105,8 @@ class Recognizer(nn.Module):
         """
         file = GUIDE_WEIGHTS if path is None else path
         header, weights, _ = read_network(file, GUIDE_FORMAT, "guide")
-        network = cls(header["classes"], header["size"], header["width"], header["channels"])
-        out: Recognizer = restore(network, weights, file)
-        return out
+        return restore(
+            lambda: cls(header["classes"], header["size"], header["width"], header["channels"]),
+            weights,
+            file,
+        )

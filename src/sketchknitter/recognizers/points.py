@@ -153,7 +153,10 @@ class Reader(nn.Module):
         """
         file = READER_WEIGHTS if path is None else path
         header, weights, _ = read_network(file, READER_FORMAT, "reader")
-        shape = ReaderShape(tuple(header["widths"]), header["heads"])
-        out: Reader = restore(cls(header["classes"], shape), weights, file)
-        out.record = header["record"]
+
+        def make() -> Reader:
+            return cls(header["classes"], ReaderShape(tuple(header["widths"]), header["heads"]))
+
+        out = restore(make, weights, file)
+        out.record = header.get("record", {})
         return out

@@ -23,7 +23,7 @@ from sketchknitter.data.dataset import is_prepared
 from sketchknitter.data.prepare import open_data
 from sketchknitter.data.sides import drawings_of, read_splits
 from sketchknitter.errors import UserError
-from sketchknitter.files import read_tensors, write_tensors
+from sketchknitter.files import described_by, read_tensors, write_tensors
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
@@ -128,7 +128,8 @@ class BestWeights:
 
     def resume(self, folder: Path) -> None:
         self.weights, header = read_tensors(folder / BEST)
-        self.scores = header["scores"]
+        with described_by(folder / BEST):
+            self.scores = [float(score) for score in header["scores"]]
 
 
 def adamw(network: nn.Module) -> torch.optim.Optimizer:

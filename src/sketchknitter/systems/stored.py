@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import AnyPath, read_tensors, write_tensors
+from sketchknitter.files import AnyPath, described_by, read_tensors, write_tensors
+from sketchknitter.nn.stored import build
 from sketchknitter.systems.contract import Generator, System, TrainRecord
 from sketchknitter.systems.registry import SYSTEMS, make, name_of
 
@@ -90,7 +91,7 @@ class Stored:
                 dict(header["facts"]),
                 TrainRecord.from_dict(header["record"]),
             )
-        except (KeyError, TypeError, ValueError):
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
             raise UserError(f"{place}: its header is damaged") from None
 
     def rebuild(self) -> System:
@@ -153,4 +154,7 @@ def load(path: AnyPath, device: str = "cpu") -> Generator:
     Raises:
         UserError: nothing there, damaged, or no system's.
     """
-    return Stored.read(path).rebuild().load(Path(path), device)
+    stored = Stored.read(path)
+    with described_by(locate(path)):
+        system = stored.rebuild()
+        return build(lambda: system.load(Path(path), device), stored.weights | stored.extras)

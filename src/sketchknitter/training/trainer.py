@@ -317,7 +317,10 @@ class Trainer(Generic[Goal]):
         self.accept(header, path)
         try:
             self._restore(tensors, header)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (
+            *(AttributeError, KeyError, IndexError, OverflowError),
+            *(RuntimeError, TypeError, ValueError),
+        ) as error:
             first = str(error).splitlines()[0] if str(error) else "damaged"
             raise UserError(f"{path}: does not fit this training ({first})") from None
 

@@ -167,7 +167,10 @@ def load_judge(path: str | os.PathLike[str] | None = None) -> Judge:
     """
     file = JUDGE_WEIGHTS if path is None else path
     header, weights, identity = read_network(file, JUDGE_FORMAT, "judge")
-    judge = Judge(header["classes"], header["size"], header["width"], header["features"])
-    restore(judge, weights, file)
-    judge.identity, judge.record = identity, header["record"]
+    judge = restore(
+        lambda: Judge(header["classes"], header["size"], header["width"], header["features"]),
+        weights,
+        file,
+    )
+    judge.identity, judge.record = identity, header.get("record", {})
     return in_channels_last(judge)

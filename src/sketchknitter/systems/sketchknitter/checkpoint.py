@@ -11,7 +11,8 @@ from torch import Tensor
 
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.errors import UserError
-from sketchknitter.files import FORMAT, read_tensors, write_tensors
+from sketchknitter.files import FORMAT, described_by, read_tensors, write_tensors
+from sketchknitter.nn.stored import build
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 
 
@@ -27,6 +28,7 @@ class Checkpoint:
         record: how the weights were made (command, data fingerprint, updates, seconds, losses).
         extras: further tensors by name, each stage's under its own prefix (``recognizability.``).
         notes: further JSON by name, such as calibrated timesteps.
+        path: the file that it was read from, for messages.
     """
 
     config: ModelConfig
@@ -35,6 +37,7 @@ class Checkpoint:
     record: dict[str, Any] = field(default_factory=dict)
     extras: dict[str, Tensor] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    path: str | PathLike[str] | None = None
 
     @property
     def drawings(self) -> tuple[int, ...]:
@@ -64,8 +67,15 @@ class Checkpoint:
         tensors, header = read_tensors(path)
         if header.get("kind") != "model" or "lengths" not in tensors:
             raise UserError(f"{path}: holds {header.get('kind', 'something else')}, not a model")
+        with described_by(path):
+            config = ModelConfig.from_dict(header.get("config", {}))
+            shape = (len(config.classes) + 1, config.codec.max_points + 1)
+            if tensors["lengths"].shape != shape:
+                raise ValueError(f"lengths {tuple(tensors['lengths'].shape)}, not {shape}")
+            if not all(isinstance(header.get(k, {}), dict) for k in ("record", "notes")):
+                raise TypeError("record and notes are no tables")
         return cls(
-            config=ModelConfig.from_dict(header.get("config", {})),
+            config=config,
             weights={k[6:]: v for k, v in tensors.items() if k.startswith("model.")},
             lengths=tensors["lengths"],
             record=header.get("record", {}),
@@ -73,6 +83,7 @@ class Checkpoint:
                 k: v for k, v in tensors.items() if not k.startswith("model.") and k != "lengths"
             },
             notes=header.get("notes", {}),
+            path=path,
         )
 
     def denoiser(self, guided: bool = False) -> Denoiser:
@@ -82,7 +93,8 @@ class Checkpoint:
         Raises:
             UserError: the weights do not fit the configuration.
         """
-        model = build_denoiser(self.config, guided)
+        with described_by(self.path or "the checkpoint"):
+            model = build(lambda: build_denoiser(self.config, guided), self.weights)
         weights = {
             k: v.to(torch.float32) if v.is_floating_point() else v for k, v in self.weights.items()
         }

@@ -41,11 +41,14 @@ class ModelConfig:
         Raises:
             UserError: an unknown or a missing name.
         """
+        classes = data.get("classes", [])
+        if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
+            raise UserError("classes are not a list of names")
         return cls(
             network=_record(BackboneConfig, data.get("network")),
             diffusion=_record(DiffusionConfig, data.get("diffusion")),
             codec=_record(Codec, data.get("codec")),
-            classes=tuple(data.get("classes", ())),
+            classes=tuple(classes),
         )
 
 

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 # One torch thread for each process: two on a busy core are far slower than one.
 THREADS = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test lint package docs bench pictures gallery weights clean
+.PHONY: demo test lint fuzz package docs bench pictures gallery weights clean
 
 demo: $(VENV)/.run
 	$(BIN)/sketchknitter sample -n 30 --seed 7 -o demo.png
@@ -19,6 +19,10 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# 30,000 hostile files for every reader; the same for the same SEED, minutes
+fuzz: $(VENV)/.dev
+	$(THREADS) $(BIN)/python tools/fuzz.py -n 30000 --seed $(or $(SEED),0)
 
 # sdist and wheel, and a drawing by the wheel alone, far from the source
 package: $(VENV)/.dev

@@ -70,7 +70,7 @@ class BackboneConfig:
     """condition by scale and shift (FiLM) instead of by addition"""
 
     def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
+        if not self.widths or not all(isinstance(w, int) and w >= 1 for w in self.widths):
             raise SettingError("widths", f"are numbers of channels, not {self.widths}")
         _at_least(self, 1, "num_res_blocks", "num_heads")
         _share(self, "dropout", below_one=True)

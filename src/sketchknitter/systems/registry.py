@@ -126,7 +126,7 @@ def _is_union(hint: Any) -> bool:
 def _plain(value: Any, default: Any, where: str) -> Any:
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     kind = type(default)
-    if kind is float and type(value) is int:
+    if kind is float and type(value) is int and abs(value) < 2**1023:
         return float(value)
     if kind in expected and type(value) is not kind:
         raise UserError(f"{where} = {value!r}: {expected[kind]} is expected")

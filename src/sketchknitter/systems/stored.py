@@ -108,7 +108,8 @@ class Stored:
                 f"this model belongs to {self.system!r}, which does not come with "
                 "sketchknitter; import its module first, if you trust it"
             )
-        return make(self.system, self.options, self.system)
+        with described_by(f"a model of {self.system}"):
+            return make(self.system, self.options, self.system)
 
     def fill(self, network: Network, device: str) -> Network:
         """Give ``network`` these weights; in evaluation mode, on ``device``.

@@ -1,9 +1,9 @@
 """Makes the pictures of docs/studio.md: the page in its main states, in a real browser.
 
-    python docs/make_studio_pictures.py [--only NAME]
+    python docs/make_studio_pictures.py [--only NAME] [--model-path FILE]
 
-Needs Chromium and playwright. Starts the studio with the shipped weights and draws with the mouse;
-all seeds are fixed.
+Needs Chromium and playwright. Starts the studio, with the shipped weights if nothing else is said,
+and draws with the mouse; all seeds are fixed.
 """
 
 from __future__ import annotations
@@ -159,20 +159,22 @@ STATES = {f.__name__: f for f in (finish, heal, vary, new, phone)}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", choices=STATES)
-    only = parser.parse_args().only
+    parser.add_argument("--model-path", default="", help="default: the model that comes along")
+    options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     command = "from sketchknitter.cli import main; main()"
+    words = ["studio", "--port", str(port), "--no-browser", "--model-path", options.model_path]
     studio = subprocess.Popen(
-        [sys.executable, "-c", command, "studio", "--port", str(port), "--no-browser"],
+        [sys.executable, "-c", command, *words],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     address = f"http://127.0.0.1:{port}/"
     try:
-        for _ in range(100):
+        for _ in range(300):
             try:
                 urlopen(address, timeout=1).close()
                 break
@@ -182,7 +184,7 @@ def main() -> None:
             chromium = shutil.which("chromium") or shutil.which("chromium-browser")
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             for name, state in STATES.items():
-                if only in (None, name):
+                if options.only in (None, name):
                     state(browser, address)
             browser.close()
     finally:

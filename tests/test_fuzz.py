@@ -32,7 +32,11 @@ def test_no_reader_does_worse_than_refuse(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("fault", "what"),
-    [("exception", "exception: OverflowError"), ("death", "death"), ("memory", "exception: MemoryError")],
+    [
+        ("exception", "exception: OverflowError"),
+        ("death", "death"),
+        ("memory", "exception: MemoryError"),
+    ],
 )
 def test_the_fuzzer_finds_a_planted_fault(tmp_path: Path, fault: str, what: str) -> None:
     kind = f"planted {fault}"

@@ -275,13 +275,11 @@ def _choose_splits(
     if not (splits < 0).any():
         return splits
     if rows.dtype == np.int16:
-        ends = (np.cumsum(lengths) * 3 * rows.itemsize).tolist()
-        parts = map(memoryview(rows.tobytes()).__getitem__, map(slice, [0, *ends], ends))
-        hashes = np.fromiter(map(zlib.crc32, parts), np.float64, len(ends))
+        content, ends = rows.tobytes(), (np.cumsum(lengths) * 3 * rows.itemsize).tolist()
+        hashes = [zlib.crc32(content[a:b]) for a, b in pairwise([0, *ends])]
     else:  # a drawing's hash does not depend on whether its neighbors are whole
         ends = np.cumsum(lengths).tolist()
-        own = (_narrow(rows[a:b]).tobytes() for a, b in pairwise([0, *ends]))
-        hashes = np.fromiter(map(zlib.crc32, own), np.float64, len(ends))
+        hashes = [zlib.crc32(_narrow(rows[a:b]).tobytes()) for a, b in pairwise([0, *ends])]
     limits = np.cumsum(shares) / sum(shares) * 2**32
-    chosen = np.searchsorted(limits[:2], hashes, side="right")
+    chosen = np.searchsorted(limits[:2], np.array(hashes, np.float64), side="right")
     return np.where(splits < 0, chosen, splits).astype(np.int8)

@@ -22,7 +22,7 @@ _TEXT = {str, type(None)}
 _COMMA, _OPEN, _CLOSE, _END = b",[]}"
 _ZERO = ord("0")
 _TOGETHER = 512  # lines, so that their arrays stay in a processor's own cache
-_STROKE = (_OPEN, _OPEN, _CLOSE, _OPEN, _CLOSE, _CLOSE)  # the brackets of [[x, …], [y, …]]
+_STROKE = b"[[][]]"  # the brackets of [[x, …], [y, …]]
 Bytes = NDArray[np.uint8]
 
 
@@ -99,33 +99,34 @@ def _points(text: Bytes, ends: Counts) -> tuple[NDArray[np.int16], Counts, Count
     digits = text - np.uint8(_ZERO)
     other = digits > 9
     numbers = _numbers(digits, other)
-    if numbers is None:
+    if numbers is None or text[0] != _OPEN:
         return None
     marks = np.flatnonzero(other)
-    # what stands there, and whether after a number
-    kinds = (text[1:] | (~other[:-1]).view(np.uint8) << 7)[marks[1:] - 1]
-    after, kinds = kinds > 127, kinds & 127
+    coded = text.copy()  # what stands there, and whether a number before it
+    coded[1:] |= (~other[:-1]).view(np.uint8) * np.uint8(128)
+    kinds = coded[marks]
+    after = kinds > 127
+    kinds &= 127
     # a number stands before a comma or closing bracket that follows a comma or an opening one
     comma = kinds == _COMMA
     wanted = comma | (kinds == _CLOSE)
     wanted[1:] &= comma[:-1] | (kinds[:-1] == _OPEN)
-    if not len(kinds) or wanted[0] or marks[0] or text[0] != _OPEN:
-        return None
     if not np.array_equal(after, wanted):
         return None
-    found = _strokes(np.concatenate([text[:1], kinds]), marks, ends)
+    found = _strokes(kinds, marks, ends)
     if found is None:
         return None
     xs, ys, lengths, strokes = found
     xy = np.empty((int(lengths.sum()), 2), dtype=np.int16)
-    along = np.arange(len(xy)) - np.repeat(starts_of(lengths), lengths)
-    for axis, first in enumerate((xs, ys)):
-        xy[:, axis] = numbers[marks[along + np.repeat(first, lengths)] - 1]
+    own = np.arange(len(xy)) + np.repeat(xs - starts_of(lengths), lengths)
+    xy[:, 0] = numbers[marks[own]]
+    own += np.repeat(ys - xs, lengths)
+    xy[:, 1] = numbers[marks[own]]
     return xy, lengths, strokes
 
 
 def _numbers(digits: Bytes, other: NDArray[np.bool_]) -> Bytes | None:
-    """The number that ends at each digit; None if one is beyond 255 or begins with a needless zero.
+    """The number that ends before each byte; None if one is beyond 255 or has a needless zero.
 
     Args:
         digits: the value of each byte that is a digit.
@@ -138,14 +139,16 @@ def _numbers(digits: Bytes, other: NDArray[np.bool_]) -> Bytes | None:
         return None
     if (other[:-2] & (digits[1:-1] == 0) & inner[2:]).any():
         return None
-    digits = digits * inner
-    numbers = digits.copy()
-    numbers[1:] += np.uint8(10) * digits[:-1]
-    hundreds = digits[:-2] * inner[1:-1]
-    beyond = (hundreds > 2) | ((hundreds == 2) & (numbers[2:] > 55))
+    digits = digits * inner.view(np.uint8)  # of one type: then a processor does many at once
+    numbers = np.zeros(len(digits) + 1, np.uint8)
+    ones = numbers[1:]
+    ones[:] = digits
+    ones[1:] += np.uint8(10) * digits[:-1]
+    hundreds = digits[:-2] * inner[1:-1].view(np.uint8)
+    beyond = (hundreds > 2) | ((hundreds == 2) & (ones[2:] > 55))
     if (beyond & inner[2:]).any():
         return None
-    numbers[2:] += np.uint8(100) * hundreds
+    ones[2:] += np.uint8(100) * hundreds
     return numbers
 
 
@@ -165,31 +168,27 @@ def _strokes(
     """
     places = np.flatnonzero(kinds != _COMMA)
     brackets = kinds[places]
-    opening, closing, over = (brackets == kind for kind in (_OPEN, _CLOSE, _END))
-    last = np.flatnonzero(over)
+    last = np.flatnonzero(brackets == _END)
     if not np.array_equal(marks[places[last]] + 1, ends):
         return None
-    depth = np.cumsum(opening.view(np.int8) - closing.view(np.int8), dtype=np.int32)
-    stroke = np.flatnonzero(opening & (depth == 2))
-    # every bracket is one of six of a stroke or of three of a drawing
-    if len(brackets) != len(_STROKE) * len(stroke) + 3 * len(last):
+    # a drawing has three brackets and six for each stroke
+    strokes = (np.diff(last, prepend=-1) - 3) // len(_STROKE)
+    if strokes.min() < 1:
         return None
-    if not len(stroke) or stroke[-1] + len(_STROKE) > len(brackets):
+    counts = strokes.tolist()
+    drawing = {n: b"[" + _STROKE * n + b"]}" for n in set(counts)}
+    if brackets.tobytes() != b"".join(map(drawing.__getitem__, counts)):
         return None
-    if not all((brackets[stroke + k] == kind).all() for k, kind in enumerate(_STROKE)):
-        return None
-    first = np.concatenate([[0], last[:-1] + 1])
-    whole = opening[first] & (depth[first] == 1) & closing[last - 1] & (depth[last] == 0)
-    if not whole.all():
-        return None
+    own = np.repeat(np.arange(len(strokes)), strokes)  # drawing of each stroke
+    stroke = len(_STROKE) * np.arange(len(own)) + 3 * own + 1
     commas = np.diff(places) - 1  # between a bracket and the next
-    points, others = commas[stroke + 1] + 1, commas[stroke + 3] + 1
-    commas[stroke + 1] = commas[stroke + 3] = 0
-    commas[stroke + 2] -= 1
-    commas[stroke[closing[stroke - 1]] - 1] -= 1
-    if commas.any() or not np.array_equal(points, others):
+    points, others, between, behind = (commas[stroke + k] for k in (1, 3, 2, 5))
+    behind[np.cumsum(strokes) - 1] += 1  # none behind the last stroke
+    if not (np.array_equal(points, others) and (between == 1).all() and (behind == 1).all()):
         return None
-    strokes = np.diff(np.searchsorted(stroke, last), prepend=0)
+    if commas.sum() != 2 * points.sum() + 2 * len(own) - len(strokes):  # and nowhere else
+        return None
+    points += 1
     if len(marks) > MAX_POINTS and np.add.reduceat(points, starts_of(strokes)).max() > MAX_POINTS:
         return None
     return places[stroke + 1] + 1, places[stroke + 3] + 1, points, strokes

@@ -28,6 +28,7 @@ from sketchknitter.data.chunks import (
 )
 from sketchknitter.data.dataset import AnyPath, is_prepared
 from sketchknitter.data.flat import of_block
+from sketchknitter.data.simplified import parse_simplified
 from sketchknitter.errors import UserError
 from sketchknitter.io import ndjson, npz
 from sketchknitter.io.lines import iter_line_blocks
@@ -179,6 +180,8 @@ def _fault(path: Path, error: Exception) -> str:
 def _foreign_ndjson(path: Path) -> bool:
     """Whether the untimed drawings at the head of a file are in a form of their own."""
     for _, lines in _blocks(path, 0, RANGE):
+        if parse_simplified(lines[:VOTERS]) is not None:
+            return False
         block = ndjson.parse_block(lines[:VOTERS])
         if not block.words:
             continue

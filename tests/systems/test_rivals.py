@@ -108,6 +108,36 @@ def test_a_killed_training_goes_on_bit_for_bit(
     assert dataclasses.replace(again, seconds=record.seconds) == record
 
 
+def test_a_kill_before_the_last_choices_leaves_them_to_be_made(
+    data: PreparedSet, tmp_path: Path
+) -> None:
+    """Killed after the last update, before a temperature was chosen."""
+    run = TINY[0].run(data, tmp_path, seed=3)
+    for _ in run.trainer.run():
+        pass
+    run.save(brief=True)
+    run.close()
+    record = TINY[0].train(data, tmp_path, seed=3)
+    assert record.updates == 4
+    assert len(record.remarks["distance to validation drawings by temperature"]) == 5
+    assert record.held_out[-1][0] == 4
+    told: list[float] = []
+    TINY[0].train(data, tmp_path, seed=3, progress=lambda what, done, total: told.append(done))
+    assert told == []
+
+
+@pytest.mark.parametrize("kind", [SketchRNN, SketchPix2seq])
+def test_drawings_can_be_learned_as_they_are(kind: type[StrokeSystem]) -> None:
+    rows = [np.array([[3.0, 4, 0], [5, 0, 0], [1, 1, 0], [2, 2, 0], [-2, 2, 1]])]
+    streams = [np.random.default_rng(0)]
+    changed, same = (
+        kind(size="cpu", augmented=augmented).design().inputs(rows, 8, 1.0, streams=streams)
+        for augmented in (True, False)
+    )
+    assert same.tokens[0, 1:6, :2].tolist() == rows[0][:, :2].tolist()
+    assert not torch.equal(changed.tokens, same.tokens)
+
+
 def test_the_record_says_what_was_chosen_on_validation_drawings(trained: dict[str, Path]) -> None:
     for system, name in zip(TINY, IDS, strict=True):
         record = system.record(trained[name])

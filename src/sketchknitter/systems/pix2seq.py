@@ -47,6 +47,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sketchknitter.data.stretch import Stretch
 from sketchknitter.raster import render
 from sketchknitter.systems.autoregressive.decoder import small_linear
 from sketchknitter.systems.autoregressive.design import Design
@@ -154,6 +155,7 @@ class SketchPix2seq(StrokeSystem):
             prior="mixture",
             tasks=("draw", "heal"),
             temperatures=(0.1, 0.2, 0.4, 0.6, 0.8, 1.0),
+            augment=Stretch() if self.augmented else None,
             augment_view=False,
             batch_size=64 if small else 100,
             trimmed=small,

@@ -50,6 +50,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from sketchknitter.data.stretch import Stretch
 from sketchknitter.systems.autoregressive.decoder import Lstm, small_linear
 from sketchknitter.systems.autoregressive.design import Design, stroke_view
 from sketchknitter.systems.autoregressive.model import Divergence, Sizes, StrokeModel
@@ -130,6 +131,7 @@ class SketchRNN(StrokeSystem):
             prior="none" if sizes.decoder_only else "normal",
             tasks=("draw", "complete") if sizes.decoder_only else ("draw", "complete", "heal"),
             divergence=self.divergence,
+            augment=Stretch() if self.augmented else None,
             batch_size=64 if small else 100,
             trimmed=small,
             squeezed=small,

@@ -43,6 +43,7 @@ class Facts:
         temperature: chosen on validation drawings.
         temperatures: distance to them under each temperature tried.
         losses: on training and held-out drawings.
+        finished: whether the training was over, and mixture and temperature were chosen.
         made: on what machine, of which data and how.
     """
 
@@ -52,6 +53,7 @@ class Facts:
     temperature: float
     temperatures: dict[str, float] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
+    finished: bool = False
     made: dict[str, Any] = field(default_factory=dict)
 
     @classmethod

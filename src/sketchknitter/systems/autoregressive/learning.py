@@ -236,7 +236,7 @@ class StrokeProducts:
             self.losses = {k: round(v, 6) for k, v in found.items() if math.isfinite(v)}
         if over:
             self._choose_temperature()
-        self.stored().save(folder / MODEL)
+        self.stored(finished=over).save(folder / MODEL)
         if brief:
             return Saved()
         shown = ", ".join(
@@ -247,8 +247,12 @@ class StrokeProducts:
         chosen = f"; temperature {self.temperature:g}" if self.distances and over else ""
         return Saved(self.losses, f"loss {shown}{chosen}{self._preview(folder)}")
 
-    def stored(self) -> Stored:
-        """The model as it would be saved now."""
+    def stored(self, finished: bool = False) -> Stored:
+        """The model as it would be saved now.
+
+        Args:
+            finished: nothing is left to be learned or chosen.
+        """
         trainer = self.trainer
         facts = Facts(
             scale=self.source.scale,
@@ -257,6 +261,7 @@ class StrokeProducts:
             temperature=self.temperature,
             temperatures=self.distances,
             losses=self.losses,
+            finished=finished,
             made={
                 "device": trainer.device.type,
                 "torch": torch.__version__,

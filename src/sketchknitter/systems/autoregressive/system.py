@@ -50,10 +50,13 @@ class StrokeSystem:
     Attributes:
         size: "published" or "cpu".
         budget: of training; nothing means as many updates as published, or 4,000 of size "cpu".
+        augmented: learn from rows that are changed as the authors change them; else from the
+            drawings as they are.
     """
 
     size: Size = "published"
     budget: Budget = dataclasses.field(default_factory=Budget)
+    augmented: bool = True
 
     def design(self) -> Design[Any]:
         """What makes the system itself."""
@@ -159,11 +162,15 @@ class StrokeSystem:
         try:
             if (folder / STATE).exists():
                 run.resume()
-            if not run.trainer.done or not (folder / MODEL).exists():
+            if not (run.trainer.done and self._finished(folder)):
                 run.go(report=self._reporter(run, progress))
         finally:
             run.close()
         return self.record(folder)
+
+    def _finished(self, folder: Path) -> bool:
+        """Whether the model there is the last one: a kill may come between updates and choices."""
+        return (folder / MODEL).exists() and Facts.of(Stored.read(folder)).finished
 
     def _reporter(self, run: Run, progress: Progress) -> Callable[[Update], None]:
         """Tells of updates, and saves now and then."""

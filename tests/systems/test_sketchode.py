@@ -172,6 +172,21 @@ def test_halving_the_step_changes_nothing_and_any_number_of_points_is_one_curve(
     assert float(plain.std(dim=1).min()) > 1e-3  # it is a curve, not a point
 
 
+@pytest.mark.parametrize(("count", "each"), [(12, 1), (5, 3)])
+def test_the_solver_s_steps_are_those_of_torchdiffeq(count: int, each: int) -> None:
+    torchdiffeq = pytest.importorskip("torchdiffeq")
+    torch.manual_seed(0)
+    dynamics = OdeDecoder(TINY).double().dynamics
+    code, start = torch.randn(3, 6).double(), torch.randn(3, 16).double()
+    width = 0.07
+    made = sketchode.trajectory(dynamics, start, code, count, width, each)
+    t = torch.arange(count, dtype=torch.float64) * width * each
+    expected = torchdiffeq.odeint(
+        sketchode._Motion(dynamics, code), start, t, method="rk4", options={"step_size": width}
+    )
+    torch.testing.assert_close(made, expected[..., :8], rtol=1e-10, atol=1e-10)
+
+
 def test_the_position_is_no_input_of_the_motion() -> None:
     """s'' = G(s', code, t): shifting s(0) shifts the curve of s and nothing else."""
     torch.manual_seed(0)

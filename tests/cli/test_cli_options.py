@@ -297,3 +297,18 @@ def test_help_has_examples_and_never_loads_torch(verb: str) -> None:
     assert done.returncode == 0, done.stderr
     assert f"sketchknitter {verb}".strip() in done.stdout
     assert "examples:" in done.stdout
+
+
+def test_a_table_takes_every_core_unless_something_else_spreads_the_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One row after another, twenty minutes of one core each would take more than four hours."""
+    from sketchknitter.cli.table import Table, jobs_of
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 3}, raising=False)
+    assert jobs_of(Table(), "cpu", False) == 2
+    assert jobs_of(Table(jobs=1), "cpu", False) == 1
+    assert jobs_of(Table(threads=2), "cpu", False) == 1
+    assert jobs_of(Table(), "cuda", False) == jobs_of(Table(), "cpu", True) == 1
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    assert jobs_of(Table(), "cpu", False) == 8

@@ -34,6 +34,8 @@ examples:
   torchrun --nproc-per-node 8 -m sketchknitter table --preset paper -o shared/paper
 """
 
+MOST_JOBS = 8  # that nobody asked for: each process takes memory of its own
+
 
 @dataclass(frozen=True)
 class Table:
@@ -53,8 +55,9 @@ class Table:
     """auto, cpu, cuda …"""
     threads: int = 0
     """Processor threads; 0 is torch's choice."""
-    jobs: int = 1
-    """Rows worked on at the same time, each in a process with one thread."""
+    jobs: int = 0
+    """Rows worked on at the same time, each in a process with one thread. 0: one for each core, at
+    most 8; one where --threads, a GPU or torchrun spreads the work already."""
 
 
 def run(argv: list[str]) -> None:
@@ -78,19 +81,31 @@ def run(argv: list[str]) -> None:
 
     if options.jobs > 1 and options.threads > 1:
         raise UserError("--jobs 2 and more take one thread each; leave --threads out")
-    use_threads(options.threads)
     team = Team.joined()
     with first(team, "reading"):
         data = open_data(places, table.classes or None, progress=not rank_of(team))
     device = pick_device(options.device, team.world if team else 1)
+    jobs = jobs_of(options, device, team is not None)
+    # a last row is worked on in this process: with one thread too, so that budgets mean the same
+    use_threads(1 if jobs > 1 else options.threads)
     context = Context(data, load_judge(options.judge or None), device)
     with meter_of(team) as meter:
-        results = run_table(table, context, folder, meter, options.jobs, team)
+        results = run_table(table, context, folder, meter, jobs, team)
     if rank_of(team):
         return
     paths = write_all(results, folder)
     print((folder / "results.md").read_text(encoding="utf-8"))
     print("written: " + ", ".join(map(str, paths)))
+
+
+def jobs_of(options: Table, device: str, teamed: bool) -> int:
+    """How many rows are worked on at the same time."""
+    if options.jobs:
+        return options.jobs
+    if options.threads or teamed or device != "cpu":
+        return 1
+    own = getattr(os, "sched_getaffinity", None)  # Linux alone says which cores are ours
+    return min(MOST_JOBS, len(own(0)) if own else os.cpu_count() or 1)
 
 
 def rank_of(team: Team | None) -> int:

@@ -55,6 +55,20 @@ def test_pen_up_travel_is_eighteen_points_between_strokes_and_comes_off_again() 
         np.testing.assert_array_equal(a, b)
 
 
+def test_short_strokes_of_many_survive_resampling_at_size_cpu() -> None:
+    """Runs of 20 points take so much of the 100 that short strokes fall between two of them."""
+    face = [np.array([[x, y], [x + 4.0, y + 3]]) for x in (0, 40, 80) for y in (0, 30, 60, 90)]
+    counts = {}
+    for size in ("published", "cpu"):
+        system = sketchode.SketchODE(size=size)  # type: ignore[arg-type]
+        x, origins, units = sketchode.curves([face], system.travel)
+        logits = torch.cat([x[..., :2], x[..., 2:] - 0.5], dim=-1)[0]
+        drawn = sketchode.to_sketch(logits, "both", units[0], origins[0])
+        counts[size] = len(drawn.strokes)
+    assert counts["cpu"] == len(face)
+    assert counts["published"] < len(face)
+
+
 def test_the_released_pen_leaves_a_stub_of_the_travel() -> None:
     back = sketchode.strokes_of(sketchode.curve(HOUSE, spacing=0), pen="first")
     assert [len(s) for s in back] == [6, 4, 2]

@@ -37,8 +37,8 @@ Where we differ, and the option that says so
                           the grid 0 … 5, so that dX/dt is the change for each *index*, a twentieth
                           of the true one: ``"released"``; ``"true"`` (default) is the derivative
     ``encoder``           ``"cde"``, or ``"lstm"``, the original's alternative: a bidirectional LSTM
-                          of 64 each way and its maximum over time; ``"auto"`` takes the cheap LSTM
-                          for ``size="cpu"`` and the CDE else
+                          as wide as the state, each way, and its maximum over time; ``"auto"``
+                          takes the cheap LSTM for ``size="cpu"`` and the CDE else
     gradient              through the solver's steps, of our own loop for the same rule; the
                           original solves the adjoint, which is slower and less exact
                           (``adjoint=True``)
@@ -47,6 +47,9 @@ Where we differ, and the option that says so
                           (``"first"``), which leaves a stub of each pen-up run
     jitter                the original adds Perlin noise at each access; we augment as every row of
                           the table does
+    ``joining``           points of a pen-up run: 20 as released; 8 for ``size="cpu"``, since runs
+                          of 20 leave so few of the 100 points to drawings of many strokes that
+                          short ones vanish before anything is learned
     ``size="cpu"``        hidden 128, layers of 128, code 96 (the released size underfits ten
                           classes), 198,629 parameters with the CDE encoder
     variational form      left out: its weight is 0 in the released code
@@ -59,7 +62,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -261,12 +264,10 @@ class CdeEncoder(nn.Module):
 class LstmEncoder(nn.Module):
     """A bidirectional LSTM, its maximum over time, and a code linear in that."""
 
-    WIDTH = 64  # each way, whatever the size of the rest
-
     def __init__(self, size: Size) -> None:
         super().__init__()
-        self.lstm = nn.LSTM(3, self.WIDTH, bidirectional=True, batch_first=True)
-        self.code = nn.Linear(2 * self.WIDTH, size.code)
+        self.lstm = nn.LSTM(3, size.hidden, bidirectional=True, batch_first=True)
+        self.code = nn.Linear(2 * size.hidden, size.code)
 
     def forward(self, points: Tensor) -> Tensor:
         """(B, N, 3) -> (B, K)."""
@@ -326,16 +327,16 @@ def trajectory(
         each: steps from one time to the next.
     """
     s, v = start.chunk(2, dim=-1)
-    first, *middle, last = dynamics.dense
+    first, *middle, last = cast(list[nn.Linear], list(dynamics.dense))
     hidden = v.shape[-1]
     by_speed, by_code, by_time = first.weight.split([hidden, code.shape[-1], 1], dim=1)
     told = OMEGA * F.linear(code, by_code, first.bias)
-    slope, by_speed = OMEGA * by_time[:, 0], OMEGA * by_speed.t()
+    slope, turned = OMEGA * by_time[:, 0], OMEGA * by_speed.t()
     inner = [(OMEGA * m.weight.t(), OMEGA * m.bias) for m in middle]
     out = last.weight.t()
 
     def change(v: Tensor, time: float) -> Tensor:
-        x = torch.cos(torch.addmm(told + slope * time, v, by_speed))
+        x = torch.cos(torch.addmm(told + slope * time, v, turned))
         for weight, bias in inner:
             x = torch.cos(torch.addmm(bias, x, weight))
         return torch.addmm(last.bias, x, out)
@@ -438,18 +439,30 @@ class SketchODE(LearnedSystem):
         control: of the CDE, "true" or "released".
         adjoint: solve the adjoint for gradients of the decoder.
         pen: which segments are drawn, "both" or "first".
+        joining: points of a pen-up run, its ends included. None is the size's: 20 as published, 8
+            on a CPU.
     """
 
     encoder: Literal["auto", "cde", "lstm"] = "auto"
     control: Literal["true", "released"] = "true"
     adjoint: bool = False
     pen: Literal["both", "first"] = "both"
+    joining: int | None = None
 
     def __post_init__(self) -> None:
         one_of("size", self.size, ("published", "cpu"))
         one_of("encoder", self.encoder, ("auto", "cde", "lstm"))
         one_of("control", self.control, ("true", "released"))
         one_of("pen", self.pen, ("both", "first"))
+        if self.joining is not None and not 2 <= self.joining <= POINTS:
+            raise UserError(f"joining must lie between 2 and {POINTS}, not {self.joining}")
+
+    @property
+    def travel(self) -> int:
+        """The points of a pen-up run that count."""
+        if self.joining is not None:
+            return self.joining
+        return JOINING if self.size == "published" else 8
 
     def habits(self, drawings: int = 1) -> Habits:
         if self.size == "cpu":
@@ -493,10 +506,12 @@ def damped_cosine(epoch: float, period: float = 100.0) -> float:
     return 49 / 50 * 4**-phase * float(np.cos(np.pi * phase)) ** 2 + 1 / 50
 
 
-def curves(strokes: Sequence[Sequence[Floats]]) -> tuple[Tensor, list[Floats], list[float]]:
+def curves(
+    strokes: Sequence[Sequence[Floats]], joining: int = JOINING
+) -> tuple[Tensor, list[Floats], list[float]]:
     """Strokes of drawings -> curves (B, 100, 3), their origins, and px of a radius."""
     made = [normalized(s) for s in strokes]
-    out = np.stack([resampled(curve(kept)) for kept, _, _ in made])
+    out = np.stack([resampled(curve(kept, joining)) for kept, _, _ in made])
     return torch.from_numpy(out).float(), [o for _, o, _ in made], [r for _, _, r in made]
 
 
@@ -514,7 +529,7 @@ class SketchOdeLearner(Learner):
         self.facts = {"unit": float(np.median(radii)), "temperature": 1.0}
 
     def encode(self, rows: Rows, labels: NDArray[np.int64]) -> Encoded:
-        x, _, _ = curves([Sketch.from_stroke3(r).strokes for r in rows])
+        x, _, _ = curves([Sketch.from_stroke3(r).strokes for r in rows], self.system.travel)
         mask = torch.ones(x.shape[:2], dtype=torch.bool)
         return Encoded(x, mask, torch.from_numpy(labels))
 
@@ -546,7 +561,8 @@ class SketchOdeLearner(Learner):
         parts = []
         for first in range(0, len(chosen), 256):
             rows = split.take(chosen[first : first + 256])
-            x, _, _ = curves([Sketch.from_stroke3(r).strokes for r in rows])
+            strokes = [Sketch.from_stroke3(r).strokes for r in rows]
+            x, _, _ = curves(strokes, self.system.travel)
             parts.append(self.network.encode(x.to(device)).double().cpu().numpy())
         return np.concatenate(parts), np.asarray(split.labels)[chosen].astype(np.int64)
 
@@ -634,7 +650,7 @@ class SketchOdeGenerator(DrawingGenerator):
             drawn = [self.mixture.sample(label, rng, float(temperature)) for label, rng in pairs]
             codes = torch.from_numpy(np.stack(drawn)).to(self.device)
         else:
-            x, origins, units = curves([s.strokes for s in request.source])
+            x, origins, units = curves([s.strokes for s in request.source], self.system.travel)
             codes = self.network.encode(x.to(self.device))
         self.evaluations += count
         out = self.network.decode(codes, request.label, int(request.settings["points"]))

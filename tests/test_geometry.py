@@ -131,3 +131,10 @@ def test_raw_drawings_become_what_quickdraw_published(data_dir: Path) -> None:
         ours = [s.T.tolist() for s in geometry.simplify_quickdraw(strokes)]
         same += ours == simplified[key]
     assert same >= 200  # 206 when this was written; the others differ by a tie or a rounding
+
+
+def test_turning_of_a_square_and_a_line() -> None:
+    square = [[0, 0], [1, 0], [1, 0], [1, 1], [0, 1], [0, 0.0]]
+    assert geometry.turning(square) == pytest.approx(1.5 * np.pi)
+    assert geometry.turning([[0, 0], [3, 4.0]]) == 0
+    assert geometry.turning([[0, 0], [1, 0], [0, 0.0]]) == pytest.approx(np.pi)

@@ -78,6 +78,15 @@ def arc_lengths(points: ArrayLike) -> Array:
     return np.concatenate([[0.0], np.cumsum(np.hypot(steps[:, 0], steps[:, 1]))])
 
 
+def turning(points: ArrayLike) -> float:
+    """How much a line turns in all, radians: the sum of its absolute turning angles, (n, 2)."""
+    steps = np.diff(_points(points), axis=0)
+    steps = steps[np.hypot(steps[:, 0], steps[:, 1]) > 0]
+    a, b = steps[:-1], steps[1:]
+    cross = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    return float(np.abs(np.arctan2(cross, (a * b).sum(axis=1))).sum())
+
+
 def resample(points: ArrayLike, spacing: float = 1.0) -> Array:
     """Points every ``spacing`` px along a stroke, and its last point.
 

@@ -257,8 +257,20 @@ def test_strokes_that_are_right_stay_to_the_last_point(model, monkeypatch) -> No
     assert unmoved(plan, redrawn((0.005, 0.03)), 0.01) == {0}
     assert unmoved(plan, redrawn((0.02, 0.03)), 0.01) == frozenset()
     assert unmoved(plan, Sketch([plan.model_points()[:-1]]), 0.01) == frozenset()
-    monkeypatch.setattr(plain, "drawn", lambda *args: [redrawn((0.005, 0.05))])
+    monkeypatch.setattr(plain, "drawn", lambda *args: [redrawn((0.005, 0.08))])
     (healed,) = plain.redraw(model, [sketch], [0], HOW)
     assert np.array_equal(healed.strokes[0], sketch.strokes[0])
     assert len(healed) == 2
     assert not np.array_equal(healed.strokes[1], sketch.strokes[1])
+
+
+def test_a_stroke_that_gets_smoother_is_redrawn(model) -> None:  # type: ignore[no-untyped-def]
+    u = np.linspace(0, 1, 40)
+    wavy = Sketch([np.column_stack([200 * u, 4 * np.sin(60 * u)]), [[0, 90], [200, 90.0]]])
+    plan = whole(model, wavy)
+    straight = plan.model_points()
+    first = plan.outline.stroke == 0
+    straight[first, 1] = straight[first, 1].mean()
+    drawn = Sketch([straight[first], straight[~first]])
+    assert unmoved(plan, drawn, 0.05) == {0, 1}
+    assert unmoved(plan, drawn, 0.05, 0.8) == {1}

@@ -42,6 +42,9 @@ if TYPE_CHECKING:
 FARTHEST = 0.5  # rms error of points, as a share of the longer side, that strength 1 stands for
 VARIED = 0.3  # the same for variations
 RIGHT = 0.01  # rms by which a healed stroke's points are off, as such a share, that nobody sees
+# where nobody says how clumsy a drawing is, a stroke is redrawn that moves by more than this or
+# gets smoother: of the strokes of 60 valid drawings 20 % were redrawn, 42 % of those made wobbly
+TRIFLE, SMOOTHER = 0.05, 0.8
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def sampling_of(model: DrawingModel, how: Editing) -> PlainSampling:
         "timesteps": timesteps,
         "steps": how.steps if student is None else student.steps,
         "eta": how.eta,
-        "guidance": how.guidance,
+        "guidance": student.guidance if student and how.guidance is None else how.guidance,
         "interval": how.interval,
         "temperature": how.temperature,
         "student": student,
@@ -213,8 +216,9 @@ def redraw(
     )
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
     # what was right already stays as the person drew it, to the last point
+    trifle = (RIGHT, 0.0) if strength is not None else (TRIFLE, SMOOTHER)
     return [
-        emitted(p, d, frozenset(keep) | unmoved(p, d, RIGHT), name)
+        emitted(p, d, frozenset(keep) | unmoved(p, d, *trifle), name)
         for p, d, name in zip(chosen, out, names, strict=True)
     ]
 

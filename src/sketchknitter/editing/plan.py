@@ -13,6 +13,7 @@ from sketchknitter.data.batch import DRAW, LIFT
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.outline import Indices, Outline
 from sketchknitter.diffusion.guidance.known import FREE
+from sketchknitter.geometry import turning
 from sketchknitter.sketch import Array, Sketch
 
 
@@ -106,17 +107,31 @@ def emitted(plan: Plan, drawn: Sketch, kept: frozenset[int], label: str | None) 
     return Sketch(out, label)
 
 
-def unmoved(plan: Plan, drawn: Sketch, share: float) -> frozenset[int]:
-    """Strokes of a whole drawing whose points lie in ``drawn`` where they were, but for less than
-    ``share`` of its longer side (root mean square)."""
+BENT = 1.0  # radians that a stroke turns in all
+
+
+def unmoved(plan: Plan, drawn: Sketch, share: float, smoother: float = 0.0) -> frozenset[int]:
+    """Strokes of a whole drawing that ``drawn`` leaves as they are, but for trifles.
+
+    Args:
+        share: root mean square displacement of a stroke's points that is a trifle, as a share of
+            the drawing's longer side.
+        smoother: a bent stroke that turns less than this share of what it did is no trifle.
+    """
     n = len(plan.outline)
     if drawn.num_points != n:
         return frozenset()
-    away = _home(plan, drawn.points, np.zeros(n, dtype=bool)) - plan.outline.points
-    square = (away**2).sum(axis=1)
+    now, before = _home(plan, drawn.points, np.zeros(n, dtype=bool)), plan.outline.points
     stroke = plan.outline.stroke
     largest = (share * plan.extent) ** 2
-    return frozenset(int(i) for i in np.unique(stroke) if square[stroke == i].mean() < largest)
+
+    def same(i: int) -> bool:
+        mine = stroke == i
+        near = ((now[mine] - before[mine]) ** 2).sum(axis=1).mean() < largest
+        bends = turning(before[mine])
+        return bool(near) and (bends < BENT or turning(now[mine]) >= smoother * bends)
+
+    return frozenset(int(i) for i in np.unique(stroke) if same(int(i)))
 
 
 def _home(plan: Plan, points: Array, held: NDArray[np.bool_]) -> Array:

@@ -31,7 +31,7 @@ _ALLOCATES = {
     torch.ops.aten.rand.default,
 }
 _SPARE = 1 << 22  # numbers that a network may hold beside its weights: tables, what init needs
-_EACH = 64  # numbers that even an empty tensor counts for
+_EACH = 4096  # numbers that a tensor counts for at least: so many can be made in good time
 
 
 class _Allowance(TorchDispatchMode):

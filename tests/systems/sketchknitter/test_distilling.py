@@ -184,7 +184,7 @@ def run(data: PreparedSet, folder: Path, checkpoint: Checkpoint, how: DistillCon
 
 
 def test_it_learns_and_resumes_bit_for_bit(data: PreparedSet, tmp_path: Path) -> None:
-    how = dataclasses.replace(HOW, iterations=30, lr=3e-3)
+    how = dataclasses.replace(HOW, iterations=60, lr=3e-3)
     whole = run(data, tmp_path / "whole", model().checkpoint, how)
     losses: list[float] = []
     whole.go(report=lambda update: losses.append(update.loss))

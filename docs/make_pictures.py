@@ -53,7 +53,7 @@ def figures(data: Path) -> None:
     drawn.parent.mkdir(exist_ok=True)
     from sketchknitter import SketchKnitter
 
-    count = PER_CLASS * len(SketchKnitter.from_pretrained().classes)
+    count = PER_CLASS * len(SketchKnitter.from_pretrained().usual_classes)
     run("sample", "-n", str(count), "--seed", "0", "-o", str(drawn))
     target = str(results / "shipped.json")
     run("evaluate", str(drawn), "--against", str(data), "--split", "test", "-o", target)

@@ -197,6 +197,7 @@ def test_what_is_not_there_is_one_line(bucket: Bucket, tmp_path: Path) -> None:
         ({"Content-Encoding": "gzip"}, "sends it gzip-encoded, though asked not to"),
         ({"Content-Length": "many"}, "gives 'many' as a length"),
         ({"Content-Length": "-5"}, "gives '-5' as a length"),
+        ({"Content-Length": "9" * 5000}, "gives '999"),
         ({"Content-Length": None}, "does not say how large the file is"),
     ],
 )

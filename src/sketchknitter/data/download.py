@@ -187,14 +187,16 @@ def _open(url: str, method: str = "GET", headers: dict[str, str] | None = None) 
         if error.code == 416:
             raise
         raise _Broken(f"the server answers {error.code} {error.reason}") from None
+    except ValueError as error:  # an address that it redirects to
+        raise _Broken(f"the server redirects to what is no address ({error})") from None
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise _Broken(f"no connection ({getattr(error, 'reason', error)})") from None
 
 
 def _describe(response: HTTPResponse, offset: int) -> _Remote:
     length = response.headers.get("Content-Length")
-    if length is not None and not (length.isascii() and length.isdigit()):
-        raise _Broken(f"the server gives {length!r} as a length")
+    if length is not None and not (length.isascii() and length.isdigit() and len(length) < 16):
+        raise _Broken(f"the server gives {length[:40]!r} as a length")
     md5 = None
     for value in response.headers.get_all("x-goog-hash") or []:
         for item in value.split(","):

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.tiny_model import tiny
 
 from sketchknitter.cli import main
 from sketchknitter.data.conditions import Mixture, collate
@@ -42,6 +41,7 @@ from sketchknitter.systems.sketchknitter.distilling import (
 from sketchknitter.systems.sketchknitter.run import digest
 from sketchknitter.systems.sketchknitter.student import student_of
 from sketchknitter.training.objective import Streams
+from tiny_model import tiny
 
 NAMES = ("cat", "dog")
 HOW = DistillConfig(

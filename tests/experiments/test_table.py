@@ -58,6 +58,7 @@ def killed(data: Path, folder: Path) -> None:
     """Run the command and kill it in the middle of training the second model."""
     call = "from sketchknitter.cli import main; main()"
     words = ["table", "--preset", "sliver", "-o", str(folder), "--data-dir", str(data)]
+    words += ["--jobs", "1", "--threads", "1"]  # one model after the other
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-c", call, *words], env=environment)
     try:

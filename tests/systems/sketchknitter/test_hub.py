@@ -81,7 +81,7 @@ def test_what_was_downloaded_before_is_found_without_a_network(
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     model = SketchKnitter.from_pretrained("owner/name", revision="v1", token="secret")
-    assert len(model.classes) == 31
+    assert len(model.classes) == 337
     assert asked == {
         "name": "owner/name",
         "file": "model.safetensors",

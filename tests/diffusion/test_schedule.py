@@ -52,7 +52,7 @@ def test_half_log_snr() -> None:
 
 
 def test_refuses_what_makes_no_schedule() -> None:
-    with pytest.raises(UserError, match="at least 2, not 1"):
+    with pytest.raises(UserError, match="must lie in 2 … 1,000,000, not 1"):
         Schedule("linear", 1)
     with pytest.raises(UserError, match="no noise schedule 'sigmoid'"):
         Schedule("sigmoid", 10)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sketchknitter.data.outline import error_of
 from sketchknitter.editing import classify, plain, prospects
 from sketchknitter.editing.classify import whole
 from sketchknitter.editing.complete import grouped
@@ -256,6 +257,7 @@ def test_strokes_that_are_right_stay_to_the_last_point(model, monkeypatch) -> No
     assert unmoved(plan, redrawn((0.005, 0.008)), 0.01) == {0, 1}
     assert unmoved(plan, redrawn((0.005, 0.03)), 0.01) == {0}
     assert unmoved(plan, redrawn((0.02, 0.03)), 0.01) == frozenset()
+    assert unmoved(plan, redrawn((0.02, 0.3)), 0.01, most=0.2) == {1}
     assert unmoved(plan, Sketch([plan.model_points()[:-1]]), 0.01) == frozenset()
     monkeypatch.setattr(plain, "drawn", lambda *args: [redrawn((0.005, 0.08))])
     (healed,) = plain.redraw(model, [sketch], [0], HOW)
@@ -274,3 +276,18 @@ def test_a_stroke_that_gets_smoother_is_redrawn(model) -> None:  # type: ignore[
     drawn = Sketch([straight[first], straight[~first]])
     assert unmoved(plan, drawn, 0.05) == {0, 1}
     assert unmoved(plan, drawn, 0.05, 0.8) == {1}
+
+
+def test_a_few_corners_are_no_roughness(model) -> None:  # type: ignore[no-untyped-def]
+    house = Sketch(
+        [[[40, 90], [40, 180], [160, 180], [160, 90], [40, 90]], [[30, 95], [100, 30], [170, 95.0]]]
+    )
+    assert error_of(house) == 0
+    rng = np.random.default_rng(0)
+    u = np.linspace(0, 6, 40)
+    line = np.column_stack([20 * u, 30 * np.sin(u)])
+    assert error_of(Sketch([line])) < 0.01
+    assert error_of(Sketch([line + rng.normal(0, 12, line.shape)])) > 0.05
+    # clean, and of no class that is believed: not bent into one
+    (healed,) = plain.redraw(model, [house], [NONE], HOW)
+    assert len(healed) == 2

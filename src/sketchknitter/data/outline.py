@@ -44,19 +44,24 @@ _ROUGH = (0.039, 0.059, 0.092, 0.135, 0.162, 0.183)
 _ERROR = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 
+_FEW = (4, 20)  # second differences that tell nothing of roughness, and that tell all
+
+
 _WIDER = (1.0, 1.06, 1.19, 1.47, 1.91, 2.63)
 
 
 def error_of(sketch: Sketch) -> float:
     """How far a drawing's points seem to be off at random, as a share of its true longer side.
 
-    Read off its roughness: the size of second differences along its strokes.
+    Read off its roughness: the size of second differences along its strokes. A few corners look
+    rough as well, so a drawing of few points is believed to be meant as it is.
     """
     bends = [np.diff(s, 2, axis=0) for s in sketch.strokes if len(s) > 2]
     if not bends:
         return 0.0
     each = (np.concatenate(bends) / sketch.extent) ** 2
-    return float(np.interp((each.sum(axis=1).mean() / 12) ** 0.5, _ROUGH, _ERROR))
+    error = np.interp((each.sum(axis=1).mean() / 12) ** 0.5, _ROUGH, _ERROR)
+    return float(error * np.interp(len(each), _FEW, (0.0, 1.0)))
 
 
 def widening(error: float) -> float:

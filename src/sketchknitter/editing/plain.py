@@ -14,6 +14,7 @@ import numpy as np
 
 from sketchknitter.data.batch import DRAW, END
 from sketchknitter.data.conditions import ConditionedBatch, Example, collate
+from sketchknitter.data.outline import error_of
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
@@ -24,6 +25,7 @@ from sketchknitter.editing.classify import Where, outlook, probabilities, whole
 from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, standing
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.prospects import (
+    CLEAN_OR_ROUGH,
     Guess,
     Outlook,
     ending_labels,
@@ -45,6 +47,8 @@ RIGHT = 0.01  # rms by which a healed stroke's points are off, as such a share, 
 # where nobody says how clumsy a drawing is, a stroke is redrawn that moves by more than this or
 # gets smoother: of the strokes of 60 valid drawings 20 % were redrawn, 42 % of those made wobbly
 TRIFLE, SMOOTHER = 0.05, 0.8
+# and a drawing without visible errors has no stroke further out of place than this
+WILD = 0.12
 
 
 @dataclass(frozen=True)
@@ -156,15 +160,18 @@ def endings(
     Args:
         groups: how many are drawn together.
         label: a class index, the number of classes for "no label", or None: endings then differ in
-            class by how probable it is, the likeliest first.
+            class by how probable it is, the likeliest first; none has one where none is likely.
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
         heal: above 0 what was drawn is redrawn as well, as rough as this strength says.
         more: points to add; None draws them from the distribution that ``network`` has learned.
     """
     if label is None:
         n = sum(groups)
-        chances = guessed(network, model.classes, sketch, where).chances
-        labels = ending_labels(chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
+        guess = guessed(network, model.classes, sketch, where)
+        labels = ending_labels(guess.chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
+        if guess.label == len(model.classes):
+            # it looks like nothing we know: every ending goes on in its own manner
+            labels = [guess.label] * n
     else:
         labels = [label] * sum(groups)
     most = model.config.codec.max_points
@@ -215,10 +222,16 @@ def redraw(
         model, told, labels, streams, how, _tell(model, chosen, frozenset(keep), watch, show)
     )
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
+
     # what was right already stays as the person drew it, to the last point
-    trifle = (RIGHT, 0.0) if strength is not None else (TRIFLE, SMOOTHER)
+    def right(plan: Plan, healed: Sketch) -> frozenset[int]:
+        if strength is not None:
+            return unmoved(plan, healed, RIGHT)
+        clean = error_of(plan.outline.source) < CLEAN_OR_ROUGH[0]
+        return unmoved(plan, healed, TRIFLE, SMOOTHER, WILD if clean else np.inf)
+
     return [
-        emitted(p, d, frozenset(keep) | unmoved(p, d, *trifle), name)
+        emitted(p, d, frozenset(keep) | right(p, d), name)
         for p, d, name in zip(chosen, out, names, strict=True)
     ]
 

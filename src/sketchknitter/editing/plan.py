@@ -110,12 +110,15 @@ def emitted(plan: Plan, drawn: Sketch, kept: frozenset[int], label: str | None) 
 BENT = 1.0  # radians that a stroke turns in all
 
 
-def unmoved(plan: Plan, drawn: Sketch, share: float, smoother: float = 0.0) -> frozenset[int]:
-    """Strokes of a whole drawing that ``drawn`` leaves as they are, but for trifles.
+def unmoved(
+    plan: Plan, drawn: Sketch, share: float, smoother: float = 0.0, most: float = np.inf
+) -> frozenset[int]:
+    """Strokes of a whole drawing that ``drawn`` leaves as they are, but for trifles, or tears away.
 
     Args:
         share: root mean square displacement of a stroke's points that is a trifle, as a share of
             the drawing's longer side.
+        most: displacement from which on a change repairs nothing.
         smoother: a bent stroke that turns less than this share of what it did is no trifle.
     """
     n = len(plan.outline)
@@ -123,13 +126,13 @@ def unmoved(plan: Plan, drawn: Sketch, share: float, smoother: float = 0.0) -> f
         return frozenset()
     now, before = _home(plan, drawn.points, np.zeros(n, dtype=bool)), plan.outline.points
     stroke = plan.outline.stroke
-    largest = (share * plan.extent) ** 2
 
     def same(i: int) -> bool:
         mine = stroke == i
-        near = ((now[mine] - before[mine]) ** 2).sum(axis=1).mean() < largest
-        bends = turning(before[mine])
-        return bool(near) and (bends < BENT or turning(now[mine]) >= smoother * bends)
+        square = ((now[mine] - before[mine]) ** 2).sum(axis=1).mean()
+        away, bends = float(square) ** 0.5 / plan.extent, turning(before[mine])
+        trifle = away < share and (bends < BENT or turning(now[mine]) >= smoother * bends)
+        return trifle or away > most
 
     return frozenset(int(i) for i in np.unique(stroke) if same(int(i)))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sketchknitter.data.outline import outline
+from sketchknitter.data.outline import error_of, outline
 from sketchknitter.editing.classify import Where, _places, witnessed
 from sketchknitter.editing.plan import Plan
 from sketchknitter.geometry import QUICKDRAW_SIZE
@@ -24,6 +24,7 @@ TYPICAL = 0.85  # share of the whole's size that a known part is taken to have b
 # (of 124 valid drawings deformed by 10 and 30 %, 81 and 50 % are then recognized; with no class 60
 # and 22 %, by a model half trained), below the second we say that we are not sure
 BELIEVED, SURE = 0.2, 0.5
+CLEAN_OR_ROUGH = (0.03, 0.08)  # errors of points (see data.outline) of drawings that are either
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,12 @@ class Guess:
     Attributes:
         classes: of the model.
         chances: probability of each, and of none of them, (C + 1,).
+        least: probability from which on the likeliest class is believed.
     """
 
     classes: tuple[str, ...]
     chances: NDArray[np.float64]
+    least: float = BELIEVED
 
     @property
     def sure(self) -> bool:
@@ -46,7 +49,7 @@ class Guess:
     @property
     def label(self) -> int:
         """Index of the likeliest class; the number of classes where none is likely."""
-        likely = bool(self.classes) and self.chances[:-1].max() >= BELIEVED
+        likely = bool(self.classes) and self.chances[:-1].max() >= self.least
         return int(self.chances[:-1].argmax()) if likely else len(self.classes)
 
     def likeliest(self, count: int = 3) -> list[tuple[str, float]]:
@@ -70,7 +73,11 @@ def guessed(network: Outlook, classes: Sequence[str], sketch: Sketch, where: Whe
         chances = np.exp(log_p - np.logaddexp.reduce(log_p))
     found = dict(zip(network.classes, chances, strict=True))
     out = np.array([found.get(name, 0.0) for name in classes])
-    return Guess(tuple(classes), np.append(out, max(0.0, 1.0 - out.sum())))
+    # what is wrong with a rough drawing only a class can tell; a clean one of no well-known class
+    # must not be bent into one
+    rough = 1.0 if where is not None else np.interp(error_of(sketch), CLEAN_OR_ROUGH, (0.0, 1.0))
+    least = SURE + (BELIEVED - SURE) * float(rough)
+    return Guess(tuple(classes), np.append(out, max(0.0, 1.0 - out.sum())), least)
 
 
 def _whole(sketch: Sketch) -> NDArray[np.float32]:

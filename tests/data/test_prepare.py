@@ -20,6 +20,7 @@ from sketchknitter.data import sources
 from sketchknitter.data.chunks import Recipe, from_lines
 from sketchknitter.data.prepare import prepare, survey
 from sketchknitter.data.simplified import parse_simplified
+from sketchknitter.data.sources import interrupted_later
 from sketchknitter.errors import UserError
 
 GOOD = [[[0, 255, 9], [0, 40, 80]], [[7, 8], [9, 9]]]
@@ -306,6 +307,21 @@ def test_an_older_set_is_replaced_or_kept_whole(tmp_path: Path, drawings: Path) 
     second = prepare([drawings], out, Recipe(max_points=20), progress=False)
     assert preparing.PreparedSet.open(out).fingerprint == second.fingerprint != first.fingerprint
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bad.ndjson", "drawings.ndjson", "out"]
+
+
+def test_ctrl_c_while_workers_are_forked_is_not_lost() -> None:
+    reached = []
+
+    def fork() -> None:
+        with interrupted_later():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+            reached.append("the end of the block")
+
+    with pytest.raises(KeyboardInterrupt):
+        fork()
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_ctrl_c_leaves_nothing(tmp_path: Path, drawings: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from types import FrameType
 
 from sketchknitter import io
 from sketchknitter.data.chunks import (
@@ -271,6 +273,26 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
+@contextlib.contextmanager
+def interrupted_later() -> Iterator[None]:
+    """Ctrl-C waits for the end of a with block.
+
+    While a process forks, Python runs callbacks whose exceptions are dropped: a KeyboardInterrupt
+    raised there would be lost.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[tuple[int, FrameType | None]] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if caught and callable(before):
+        before(*caught[0])
+
+
 def cores() -> int:
     """How many processor cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -320,8 +342,9 @@ def _ordered(
     waiting: deque[tuple[Task, Future[list[Chunk]] | None]] = deque()
     rest = iter(tasks)
     while True:
-        for task in islice(rest, ahead - len(waiting)):
-            waiting.append((task, pool.submit(_work, task, recipe) if task.portable else None))
+        with interrupted_later():  # the first task forks the workers
+            for task in islice(rest, ahead - len(waiting)):
+                waiting.append((task, pool.submit(_work, task, recipe) if task.portable else None))
         if not waiting:
             return
         task, future = waiting.popleft()

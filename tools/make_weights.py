@@ -79,7 +79,7 @@ def main() -> int:
     if not options.dry_run:
         made = options.runs / "model.safetensors"
         shutil.copyfile(options.runs / LAST / "model.safetensors", made)
-        print(f"{made}: python tools/ship.py {made} makes it the shipped file")
+        print(f"{made}: python tools/ship.py {made} --guidance 3 makes it the shipped file")
     return 0
 
 

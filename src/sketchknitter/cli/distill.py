@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,16 @@ from typing import Any, Literal
 
 import tyro
 
-from sketchknitter.cli.process import Signals, commit, pick_device, span, use_threads
+from sketchknitter.cli.process import (
+    Signals,
+    commit,
+    open_together,
+    pick_device,
+    process_group,
+    span,
+    use_threads,
+    workers,
+)
 from sketchknitter.errors import UserError
 from sketchknitter.settings import AugmentConfig, DistillConfig
 
@@ -80,24 +88,15 @@ def run(argv: list[str]) -> int:
         raise UserError("--model-path and --data-dir are needed: which model, and which drawings")
     if (Path(what.log_dir) / "state.safetensors").exists() and not what.resume:
         raise UserError(f"{what.log_dir} holds a run; --resume goes on with it")
-    import torch
-
     use_threads(what.threads)
-    workers = int(os.environ.get("WORLD_SIZE", "1"))
-    device = pick_device(what.device, workers)
-    if workers > 1:
-        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
+    device = pick_device(what.device, workers())
+    with process_group(device):
         return _distill(options, device, argv)
-    finally:
-        if workers > 1:
-            torch.distributed.destroy_process_group()
 
 
 def _distill(options: Distill, device: str, argv: list[str]) -> int:
     from tqdm import tqdm
 
-    from sketchknitter.data.prepare import open_data
     from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
     from sketchknitter.systems.sketchknitter.distilling import DistillRun, DistillTrainer
     from sketchknitter.systems.sketchknitter.hub import locate
@@ -105,7 +104,7 @@ def _distill(options: Distill, device: str, argv: list[str]) -> int:
 
     what, how = options.what, options.how
     checkpoint = Checkpoint.load(locate(what.model_path))
-    data = open_data(what.data_dir, checkpoint.config.classes or None, progress=True)
+    data = open_together(what.data_dir, checkpoint.config.classes or None)
     data, _ = within(data, checkpoint.config.codec.max_rows)
     trainer = DistillTrainer(data, checkpoint, how, options.augment, device)
     record = {

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sketchknitter.errors import SettingError, UserError
+
+if TYPE_CHECKING:
+    from sketchknitter.data.dataset import PreparedSet
 
 
 class Signals:
@@ -69,6 +74,42 @@ def use_threads(count: int | None) -> None:
         raise SettingError("threads", f"must be 0 (torch's choice) or more, not {count}")
     if count:
         torch.set_num_threads(count)
+
+
+def workers() -> int:
+    """How many processes torchrun started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+@contextlib.contextmanager
+def process_group(device: str) -> Iterator[None]:
+    """The processes that torchrun started, joined for a with block; nothing where there is one."""
+    import torch
+
+    if workers() == 1:
+        yield
+        return
+    torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def open_together(paths: Sequence[str], classes: Sequence[str] | None) -> PreparedSet:
+    """The drawings for every process of a group: the first may have to prepare the set, and the
+    others wait for it."""
+    import torch
+
+    from sketchknitter.data.prepare import open_data
+
+    alone = not (torch.distributed.is_available() and torch.distributed.is_initialized())
+    if alone or torch.distributed.get_rank() == 0:
+        data = open_data(paths, classes, progress=True)
+    if alone:
+        return data
+    torch.distributed.barrier()
+    return data if torch.distributed.get_rank() == 0 else open_data(paths, classes, progress=False)
 
 
 def span(seconds: float) -> str:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 import tyro
 
 from sketchknitter.cli import shim, stage, systems
-from sketchknitter.cli.process import Signals, commit, pick_device, span, use_threads
+from sketchknitter.cli.process import (
+    Signals,
+    commit,
+    open_together,
+    pick_device,
+    process_group,
+    span,
+    use_threads,
+    workers,
+)
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.errors import SettingError, UserError
 from sketchknitter.settings import (
@@ -148,25 +157,13 @@ def run(argv: list[str]) -> None:
     if not options.run.data_dir:
         raise UserError("which drawings? --data-dir takes a prepared set, a folder, or files")
     _check_folder(options.run)
-    import torch
-
     use_threads(options.run.threads)
-    workers = _workers()
-    device = pick_device(options.run.device, workers)
-    if workers > 1:
-        torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
+    device = pick_device(options.run.device, workers())
+    with process_group(device):
         training = _set_up(options, device, argv)
         status = _train(training, options)
-    finally:
-        if workers > 1:
-            torch.distributed.destroy_process_group()
     if status:
         sys.exit(status)
-
-
-def _workers() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def _check_folder(run: RunOptions) -> None:
@@ -189,18 +186,13 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
     import torch
 
     from sketchknitter.data.codec import Codec
-    from sketchknitter.data.prepare import open_data
     from sketchknitter.systems.sketchknitter.config import ModelConfig
     from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, fitting_batch, within
     from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     lead = not distributed or torch.distributed.get_rank() == 0
-    classes = options.run.category or None
-    data = open_data(options.run.data_dir, classes, progress=True) if lead else None
-    if distributed:
-        torch.distributed.barrier()  # the first process may have had to prepare the set
-    data = data or open_data(options.run.data_dir, classes, progress=False)
+    data = open_together(options.run.data_dir, options.run.category or None)
     weights = None
     if options.run.model_path:
         from sketchknitter.editing.model import SketchKnitter
@@ -216,7 +208,7 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
     data, dropped = within(data, model.codec.max_rows)
     if not len(data.train):
         raise UserError(f"no training drawings in {' '.join(options.run.data_dir)}")
-    size = fitting_batch(options.optim.batch_size, len(data.train), _workers())
+    size = fitting_batch(options.optim.batch_size, len(data.train), workers())
     if size < options.optim.batch_size:
         if lead:
             print(

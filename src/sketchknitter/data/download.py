@@ -262,6 +262,9 @@ def _receive(
         _check_kind(response, remote, official)
         if official is not None:
             remote = _Remote(official[0], remote.etag, official[1])
+        piece = _read(response)
+        if not done and piece.lstrip()[:1] == b"<":
+            raise _Wrong("what arrives is a web page or XML, not drawings")
         state.write_text(json.dumps({"etag": remote.etag}))
         bar = tqdm(
             total=remote.size,
@@ -273,12 +276,11 @@ def _receive(
         )
         pace = _Pace()
         with bar, open(part, "ab" if done else "wb") as f:
-            while piece := _read(response):
-                if not f.tell() and piece.lstrip()[:1] == b"<":
-                    raise _Wrong("what arrives is a web page or XML, not drawings")
+            while piece:
                 f.write(piece)
                 bar.update(len(piece))
                 pace.add(len(piece))
+                piece = _read(response)
     if remote.size is not None and part.stat().st_size < remote.size:
         raise _Broken(f"the connection broke after {part.stat().st_size} of {remote.size} bytes")
     return remote

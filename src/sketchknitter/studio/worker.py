@@ -158,7 +158,7 @@ class Worker:
             self._prepare()
         except UserError as error:
             self.fault = str(error)
-        except Exception:
+        except Exception:  # the page stays, and says so; the log has the traceback
             log.exception("the model cannot be loaded")
             self.fault = "the model cannot be loaded; the server's log says why"
         while (job := self._next()) is not None:
@@ -222,7 +222,7 @@ class Worker:
         except UserError as error:
             job.emit(say.Error("unusable", str(error)))
             job.emit(None)
-        except Exception:
+        except Exception:  # one request's fault must not end the others'; the log has the traceback
             log.exception("a request of kind %s failed", type(job.request).__name__)
             job.emit(say.Error("internal", "something went wrong here; the server's log says what"))
             job.emit(None)

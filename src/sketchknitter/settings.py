@@ -297,7 +297,8 @@ class Editing:
     eta: float = 0.0
     """DDIM's noise, 0 … 1"""
     guidance: float | None = None
-    """classifier-free guidance weight; 1 is none; 2 in a plain run, 3 when guided"""
+    """classifier-free guidance weight; 1 is none; by default a distilled model's own, else 2 in a
+    plain run and 3 when guided"""
     interval: tuple[float, float] | None = None
     """guidance acts between these shares of T, by default 0.1 0.95; a distilled model has its
     own"""

@@ -25,7 +25,7 @@ class Student:
         denoiser: with ``guided``.
         steps: evaluations of a drawing.
         way: how it was distilled, which says how it steps.
-        guidance: the weight for new drawings when nobody says.
+        guidance: the weight when nobody says.
     """
 
     denoiser: Denoiser

@@ -19,10 +19,11 @@ from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import Cache, digest
 from sketchknitter.experiments.declare import Table, read_table
 from sketchknitter.experiments.plan import Plan
-from sketchknitter.experiments.probe import Probe
+from sketchknitter.experiments.probe import Probe, small
 from sketchknitter.experiments.steps import Context
 from sketchknitter.metrics import fid
 from sketchknitter.metrics.judge.network import Judge, load_judge
+from sketchknitter.systems.registry import SYSTEMS, make
 from sketchknitter.systems.sketchknitter import recognizability
 
 
@@ -187,3 +188,11 @@ def test_parts(tmp_path: Path) -> None:
     assert cache.part("other", {"a": 1}).folder != part.folder
     with pytest.raises(ValueError, match="nan"):
         part.finish({"x": float("nan")})
+
+
+@pytest.mark.parametrize("kind", SYSTEMS)
+def test_a_system_is_tried_in_two_updates_whatever_its_budget(kind: str) -> None:
+    budgeted = {"budget": {"seconds": 1200.0}} if kind != "recognizability" else {}
+    least = small(make(kind, budgeted))
+    spent = getattr(least, "spent", least.budget)
+    assert (spent.updates, spent.seconds) == (2, 0) or getattr(least, "updates", 0) == 2

@@ -33,8 +33,9 @@ IDS = ["sketchrnn", "pix2seq", "healer"]
 
 
 def tiny(kind: type[StrokeSystem]) -> StrokeSystem:
-    small = kind(size="cpu", budget=Budget(updates=4, batch_size=8)).small()
-    return dataclasses.replace(small, net=dataclasses.replace(small.net, max_rows=ROWS))
+    small = kind(size="cpu").small()
+    net = dataclasses.replace(small.net, max_rows=ROWS)
+    return dataclasses.replace(small, net=net, budget=Budget(updates=4, batch_size=8))
 
 
 TINY = [tiny(kind) for kind in KINDS]
@@ -355,7 +356,7 @@ def test_unlabeled_drawings_make_the_published_network(tmp_path: Path) -> None:
     sketches = [drawing("arc", rng).with_label(None) for _ in range(6)]
     write_splits({"train": sketches}, tmp_path / "toys.npz")
     data = prepare([tmp_path / "toys.npz"], tmp_path / "set", processes=1, progress=False)
-    system = SketchPix2seq(budget=Budget(updates=1, batch_size=4)).small()
+    system = SketchPix2seq().small()
     system.train(data, tmp_path / "run")
     model = system.load(tmp_path / "run")
     assert model.model.label is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,18 @@ class Plan:
                 )
             sets.reference(self.data, count)
 
-    def possible(self) -> tuple[list[Row], dict[str, str]]:
+    def possible(self, told: Callable[[str], None]) -> tuple[list[Row], dict[str, str]]:
         """Rows that can be drawn, and the others with the reason.
 
         Each system was made small, trained for two updates, and drew three drawings with the
-        settings of each of its rows.
+        settings of each of its rows; ``told`` hears which row is being tried.
 
         Raises:
             UserError: a row that is not optional (nor its model) cannot be drawn.
         """
         rows, omitted = [], {}
         for row in self.rows:
+            told(f"trying {row.name}")
             try:
                 for seed in self.table.seeds(row):
                     self.measurement(row, seed)

@@ -316,9 +316,9 @@ class SketchHealer(StrokeSystem):
             squeezed=small,
         )
 
-    def small(self) -> SketchHealer:
-        """The same recipe at its least size."""
-        net = replace(
+    def least(self) -> HealerSizes:
+        """The sizes of the least network."""
+        return replace(
             self.design().sizes,
             hidden=16,
             latent=8,
@@ -329,4 +329,3 @@ class SketchHealer(StrokeSystem):
             channels=(4, 8, 8),
             graph=8,
         )
-        return replace(self, net=net)

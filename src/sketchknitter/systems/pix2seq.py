@@ -162,6 +162,6 @@ class SketchPix2seq(StrokeSystem):
             squeezed=small,
         )
 
-    def small(self) -> SketchPix2seq:
-        """The same recipe at its least size."""
-        return replace(self, net=replace(self.design().sizes, hidden=16, latent=8, mixtures=3))
+    def least(self) -> Pix2seqSizes:
+        """The sizes of the least network."""
+        return replace(self.design().sizes, hidden=16, latent=8, mixtures=3)

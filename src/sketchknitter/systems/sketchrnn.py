@@ -137,7 +137,6 @@ class SketchRNN(StrokeSystem):
             squeezed=small,
         )
 
-    def small(self) -> SketchRNN:
-        """The same recipe at its least size."""
-        net = replace(self.design().sizes, hidden=16, latent=8, mixtures=3, encoder_hidden=8)
-        return replace(self, net=net)
+    def least(self) -> SketchRNNSizes:
+        """The sizes of the least network."""
+        return replace(self.design().sizes, hidden=16, latent=8, mixtures=3, encoder_hidden=8)

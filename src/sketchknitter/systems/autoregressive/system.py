@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -26,6 +26,7 @@ from sketchknitter.systems.autoregressive.learning import (
     clip_of,
     longest_of,
 )
+from sketchknitter.systems.autoregressive.model import Sizes
 from sketchknitter.systems.contract import Budget, Curve, Size, TrainRecord
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import name_of
@@ -69,6 +70,15 @@ class StrokeSystem:
             return self.budget
         usual = self.design().updates if self.size == "published" else CPU_UPDATES
         return dataclasses.replace(self.budget, updates=usual)
+
+    def least(self) -> Sizes:
+        """The sizes of the least network."""
+        raise NotImplementedError
+
+    def small(self) -> Self:
+        """The same recipe at its least size, for two updates."""
+        made: Any = dataclasses.replace
+        return made(self, net=self.least(), budget=Budget(updates=2, batch_size=4))
 
     # -- training ----------------------------------------------------------------------------------
     def run(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from sketchknitter import Sketch, io
+from sketchknitter.data import dataset
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.data.prepare import open_data, prepare
 from sketchknitter.errors import UserError
@@ -216,3 +217,15 @@ def test_a_spread_touches_all_parts(prepared: PreparedSet) -> None:
     assert prepared.train.spread(17).tolist() == list(range(16))
     prepared.train.release()
     assert prepared.train.flat.sum() == sum(int(r.sum()) for r in prepared.train.take(range(18)))
+
+
+def test_of_a_large_file_drawings_are_copied(
+    prepared: PreparedSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = prepared.train.take([1, 0, 1])
+    monkeypatch.setattr(dataset, "_LARGE", 0)
+    monkeypatch.setattr(dataset, "_HELD", 2)
+    copies = prepared.train.take([1, 0, 1])
+    assert all(c.base is None for c in copies)  # else their pages stay mapped
+    for a, b in zip(few, copies, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -32,6 +32,8 @@ HEADER = "prepared.json"
 SPLITS = ("train", "valid", "test")
 PARTS = ("rows", "offsets", "labels")
 _PIECE = 1 << 20  # numbers or bytes looked at in one go
+_LARGE = 1 << 28  # bytes of rows from which on they are copied, and their pages given back
+_HELD = 32  # drawings read before that
 _RUN = 16  # drawings beside each other in a spread
 
 
@@ -90,11 +92,23 @@ class Split:
         return self.flat[self.starts[i] : self.ends[i]]
 
     def take(self, indices: ArrayLike) -> list[NDArray[Any]]:
-        """Stroke-3 rows of many drawings, in the order asked for; views, nothing is copied."""
+        """Stroke-3 rows of many drawings, in the order asked for.
+
+        Views; of a large file copies, because the system may map megabytes around each drawing and
+        count them as ours until they are given back.
+        """
         chosen = np.asarray(indices, dtype=np.int64)
         flat = self.flat
         bounds = zip(self.starts[chosen].tolist(), self.ends[chosen].tolist(), strict=True)
-        return [flat[a:b] for a, b in bounds]
+        if flat.nbytes < _LARGE:
+            return [flat[a:b] for a, b in bounds]
+        rows = []
+        for a, b in bounds:
+            rows.append(flat[a:b].copy())
+            if len(rows) % _HELD == 0:
+                _release(flat)
+        _release(flat)
+        return rows
 
     def spread(self, limit: int) -> NDArray[np.int64]:
         """Up to ``limit`` drawings, in short runs at equal distances: few pages of a large map."""

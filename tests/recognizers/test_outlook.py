@@ -46,9 +46,9 @@ def test_what_is_seen_depends_on_neither_place_nor_size() -> None:
     np.testing.assert_allclose(
         as_seen(points, ends, "end"), as_seen(7 * points + 1000, ends, "end"), atol=1e-4
     )
-    told = [as_seen(points, ends, where) for where in WHERE] + [as_seen(points, ends, "end", True)]
-    assert len({rows.tobytes() for rows in told}) == len(WHERE) + 1
-    assert all(np.array_equal(rows[:, :5], told[0][:, :5]) for rows in told)
+    seen = [as_seen(points, ends, where) for where in WHERE] + [as_seen(points, ends, "end", True)]
+    assert len({rows.tobytes() for rows in seen}) == len(WHERE) + 1
+    assert all(np.array_equal(rows[:, :5], seen[0][:, :5]) for rows in seen)
 
 
 def test_padding_changes_nothing(network: Outlook) -> None:

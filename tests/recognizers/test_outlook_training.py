@@ -55,12 +55,12 @@ def test_a_cut_between_two_points_leaves_the_second_to_be_drawn() -> None:
 
 
 def test_of_a_finished_drawing_nothing_is_missing() -> None:
-    told, untold = glimpse(AS_DRAWN), glimpse(replace(AS_DRAWN, told=0))
-    for seen in (told, untold):
+    declared, open_ = glimpse(AS_DRAWN), glimpse(replace(AS_DRAWN, declared=0))
+    for seen in (declared, open_):
         assert seen.missing == 0
         np.testing.assert_allclose(seen.frame, 0, atol=1e-12)
         assert not seen.framed  # there is nothing to guess
-    assert (told.counted, untold.counted) == (False, True)
+    assert (declared.counted, open_.counted) == (False, True)
 
 
 def test_rough_drawings_are_said_to_be_and_exact_ones_now_and_then() -> None:
@@ -142,7 +142,7 @@ def test_it_learns_class_and_missing_points(sets: Splits, tmp_path: Path) -> Non
     assert record is not None
     assert record["test_top1"] > 0.9
     assert record["test_top3_half"] == 1  # of two classes
-    assert record["missing_told"] > -np.log(LONGEST)
+    assert record["missing_labeled"] > -np.log(LONGEST)
     assert record["optimizer"] == "muon"
     assert Outlook.load(tmp_path / "o.safetensors").record["test_top1"] == record["test_top1"]
 

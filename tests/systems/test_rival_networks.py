@@ -43,11 +43,11 @@ def test_parameters_as_released() -> None:
 )
 def test_classes_add_a_vector_where_the_decoder_takes_the_code(build) -> None:
     sizes = {sketchrnn.build: sketchrnn.CPU, pix2seq.build: pix2seq.CPU}.get(build, healer.CPU)
-    plain, told = build(sizes, 0), build(sizes, 10)
+    plain, labeled = build(sizes, 0), build(sizes, 10)
     hidden, width = sizes.hidden, sizes.class_vector
     more = 11 * width + width * 2 * hidden + width * 4 * hidden
-    assert total(told) - total(plain) == more
-    condition = told.condition(torch.zeros(2, sizes.latent), torch.tensor([3, 10]))
+    assert total(labeled) - total(plain) == more
+    condition = labeled.condition(torch.zeros(2, sizes.latent), torch.tensor([3, 10]))
     assert condition.shape == (2, sizes.latent + width)
     assert not torch.equal(condition[0], condition[1])
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sketchknitter.sketch import Sketch
 
 NOT_NAMED = "guess"
-MANY_POINTS = 1000  # above which a person is told that the model sees a simplified copy
+MANY_POINTS = 1000  # above which a person is warned that the model sees a simplified copy
 
 
 @dataclass(frozen=True)

@@ -236,7 +236,7 @@ class PreparedSet:
         """Whether the files still hold what the fingerprint was taken of; reads them whole.
 
         Args:
-            report: told how many bytes were read, again and again.
+            report: called with how many bytes were read, again and again.
         """
         stored = self.info["fingerprint"]
         return fingerprint(self.path, self.info["classes"], report) == stored

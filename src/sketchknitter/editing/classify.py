@@ -153,11 +153,11 @@ def pilot(
     """How much each plan's known part surprises the model, nats, (M,).
 
     A short completion is drawn for each plan; at every level the model predicts the known part
-    before it is told. The sum of its errors, times the signal-to-noise ratio, is the variational
-    bound's part on what is known (Kingma et al. 2021, eq. 11): Bayes' rule over lengths, sizes and
-    classes, with the model's own likelihood. A density per px grows with the size at which the
-    known part is shown; the bound, cut off where noise still hides details, sees only a part of
-    that (``SIZE``).
+    before it is shown that part. The sum of its errors, times the signal-to-noise ratio, is the
+    variational bound's part on what is known (Kingma et al. 2021, eq. 11): Bayes' rule over
+    lengths, sizes and classes, with the model's own likelihood. A density per px grows with the
+    size at which the known part is shown; the bound, cut off where noise still hides details, sees
+    only a part of that (``SIZE``).
     """
     schedule = model.denoiser.schedule
     surprise = torch.zeros(len(plans), dtype=torch.float64)

@@ -181,9 +181,9 @@ def endings(
         own = labels[a:b]
         rngs = [stream(seed, Stream.PLAN, i) for i in range(a, b)]
         chosen = plans(network, model.classes, sketch, own, where, rngs, most, more, heal > 0, a)
-        told = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
+        examples = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
         streams = [stream(seed, Stream.INK, i) for i in range(a, b)]
-        out = drawn(model, told, own, streams, how, _tell(model, chosen, kept, watch, show, a))
+        out = drawn(model, examples, own, streams, how, _tell(model, chosen, kept, watch, show, a))
         names = [model.classes[i] if i < len(model.classes) else None for i in own]
         yield [
             # nothing is missing: the drawing is its own ending
@@ -216,10 +216,10 @@ def redraw(
     """
     off = None if strength is None else FARTHEST * strength
     chosen = [whole(model, s, _frame_error(off)) for s in sketches]
-    told = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
-    streams = [stream(seed, Stream.INK, i) for i in range(len(told))]
+    examples = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
+    streams = [stream(seed, Stream.INK, i) for i in range(len(examples))]
     out = drawn(
-        model, told, labels, streams, how, _tell(model, chosen, frozenset(keep), watch, show)
+        model, examples, labels, streams, how, _tell(model, chosen, frozenset(keep), watch, show)
     )
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
 
@@ -251,14 +251,14 @@ def variations(
     """``n`` drawings like one: each of another copy of it, made rough by noise of known size."""
     plan = whole(model, sketch)
     off = VARIED * strength
-    told = []
+    examples = []
     for i in range(n):
         e = example(plan, all_rough(plan), off)
         noise = stream(seed, Stream.PLAN, i).standard_normal(e.points.shape)
-        told.append(replace(e, shown=e.shown + off * QUICKDRAW_SIZE * noise))
+        examples.append(replace(e, shown=e.shown + off * QUICKDRAW_SIZE * noise))
     streams = [stream(seed, Stream.INK, i) for i in range(n)]
     tell = _tell(model, [plan] * n, frozenset(), watch, show)
-    out = drawn(model, told, [label] * n, streams, how, tell)
+    out = drawn(model, examples, [label] * n, streams, how, tell)
     name = model.classes[label] if label < len(model.classes) else None
     return [emitted(plan, d, frozenset(), name) for d in out]
 

@@ -17,7 +17,7 @@ from sketchknitter.sketch import Sketch
 
 LARGEST = 3.0  # times as large as its known part a drawing is drawn at most
 # how much likelier a person's drawing is finished than one of the training mixture: of 250 finished
-# valid drawings 88 % are then left alone, of first halves 12 % (4 % where the class is told)
+# valid drawings 88 % are then left alone, of first halves 12 % (4 % where the class is given)
 FINISHED = 2.0
 TYPICAL = 0.85  # share of the whole's size that a known part is taken to have before it is known
 # probabilities of the likeliest class: from the first on a drawing is healed as one of that class

@@ -31,7 +31,7 @@ PUBLISHED = {
 }
 ABOUT = """
 Test drawings drawn at random, the same for every row, are damaged and then healed or completed; the
-class is never told unless a row says so. Retrieval: cosine similarity of the judge's features, the
+class is never given unless a row says so. Retrieval: cosine similarity of the judge's features, the
 gallery is the clean test drawings without the query's own original, a hit is one of its class.
 Chamfer: mean distance to the clean original's ink and back, percent of the original's longer side.
 """
@@ -97,7 +97,7 @@ class Protocol:
 
     def _healing(self, classes: int) -> Iterator[Row]:
         for level in self.levels:
-            # healing is told the level, as strength, but never the class
+            # healing is given the level, as strength, but never the class
             how = {"strength": min(1.0, level / 50), **self._settings_of(Healing)}
             free = {"anchor": False, "perceptual": 0.0, "label": None}
             common: dict[str, Any] = {

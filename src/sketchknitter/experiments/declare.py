@@ -65,7 +65,7 @@ class Row:
         damage: what is done to test drawings that the row then completes or heals, "masked 30"
             (see ``damage``); empty for new drawings.
         task: "draw", "complete" or "heal".
-        told: whether the class of a damaged drawing is told.
+        labeled: whether the system is given the class of a damaged drawing.
         endings: drawings made of each damaged one; the first is measured, all are compared.
         note: one line for the report.
     """
@@ -81,7 +81,7 @@ class Row:
     optional: bool = False
     damage: str = ""
     task: str = "draw"
-    told: bool = False
+    labeled: bool = False
     endings: int = 1
     note: str = ""
 

@@ -63,18 +63,18 @@ class Plan:
                 )
             sets.reference(self.data, count)
 
-    def possible(self, told: Callable[[str], None]) -> tuple[list[Row], dict[str, str]]:
+    def possible(self, say: Callable[[str], None]) -> tuple[list[Row], dict[str, str]]:
         """Rows that can be drawn, and the others with the reason.
 
         Each system was made small, trained for two updates, and drew three drawings with the
-        settings of each of its rows; ``told`` hears which row is being tried.
+        settings of each of its rows; ``say`` hears which row is being tried.
 
         Raises:
             UserError: a row that is not optional (nor its model) cannot be drawn.
         """
         rows, omitted = [], {}
         for row in self.rows:
-            told(f"trying {row.name}")
+            say(f"trying {row.name}")
             try:
                 for seed in self.table.seeds(row):
                     self.measurement(row, seed)
@@ -141,7 +141,7 @@ class Plan:
         }
         if row.damage:
             base |= {"data": self.data.fingerprint, "damage": row.damage, "task": row.task}
-            base |= {"told": row.told, "endings": row.endings, "drawings": row.drawings}
+            base |= {"labeled": row.labeled, "endings": row.endings, "drawings": row.drawings}
         out, first = [], 0
         for i, n in enumerate(self.chunks(row)):
             out.append(

@@ -138,10 +138,10 @@ class Runner:
             self.failed[step.part.folder] = str(error)
 
     def _here(self, step: Step, costs: dict[Path, float]) -> dict[str, Any]:
-        told = _Share(self.meter, costs[step.part.folder])
+        progress = _Share(self.meter, costs[step.part.folder])
         inputs = [need.part.folder for need in step.needs]
-        found = _timed(step.work, self.context, step.part.begin(), inputs, told)
-        told("", 1, 1)
+        found = _timed(step.work, self.context, step.part.begin(), inputs, progress)
+        progress("", 1, 1)
         return found
 
     # -- with others -----------------------------------------------------------------------------
@@ -166,7 +166,7 @@ class Runner:
 
     def _over(self, team: Team, step: Step, wait: bool = False) -> bool:
         """Whether a step is done or cannot be, by whichever process."""
-        if not wait and not team.told(step.part):
+        if not wait and not team.answered(step.part):
             return step.part.done
         if fault := team.heard(step.part):
             self.failed[step.part.folder] = fault
@@ -230,13 +230,13 @@ class _Share:
     """Turns (done, total) of one step into ticks of its estimated cost."""
 
     def __init__(self, meter: Meter, cost: float) -> None:
-        self.meter, self.cost, self.told = meter, cost, 0.0
+        self.meter, self.cost, self.ticked = meter, cost, 0.0
 
     def __call__(self, what: str, done: float, total: float) -> None:
         now = self.cost * min(1.0, done / total if total else 1.0)
-        if now > self.told:
-            self.meter.tick(now - self.told)
-            self.told = now
+        if now > self.ticked:
+            self.meter.tick(now - self.ticked)
+            self.ticked = now
 
 
 def _costs(steps: Sequence[Step]) -> dict[Path, float]:

@@ -72,7 +72,7 @@ class Step:
 
     Attributes:
         part: where it is cached, under a key of all that it depends on.
-        title: what a person is told while it runs.
+        title: what a person reads while it runs.
         work: how it is done.
         needs: steps that come first.
         seconds: a guess of how long it takes, until one of its ``family`` was timed.

@@ -61,7 +61,7 @@ class Team:
         """Let the others know that a part is done, or why it cannot be."""
         self.store.set(f"done {part.folder.name}", fault)
 
-    def told(self, part: Part) -> bool:
+    def answered(self, part: Part) -> bool:
         """Whether :meth:`heard` would answer at once."""
         return self.store.check([f"done {part.folder.name}"])
 

@@ -101,8 +101,8 @@ class Draw:
             clean = originals(context, self.row)[self.first : self.first + self.n]
             bad = damaged(context, self.row, self.seed)[self.first : self.first + self.n]
             source = [b for b in bad for _ in range(self.row.endings)]
-            told = [str(s.label) for s in clean for _ in range(self.row.endings)]
-            labels = told if self.row.told else None
+            names = [str(s.label) for s in clean for _ in range(self.row.endings)]
+            labels = names if self.row.labeled else None
             settings["task"], count = self.row.task, len(source)
         drawn = list(
             generator.generate(

@@ -139,7 +139,7 @@ class _Layout:
 
 
 def _layout(sheet: Sheet, count: int, columns: int | None, captions: bool) -> _Layout:
-    """The columns that leave each drawing most room, unless told; one drawing has all of it."""
+    """The columns that leave each drawing most room, unless given; one drawing has all of it."""
     if columns is not None and columns < 1:
         raise UserError(f"a page of {columns} columns; give at least 1")
     edge = sheet.margin + sheet.pen_width / 2

@@ -2,7 +2,7 @@
 
 The denoiser needs to know how many points a drawing has and where its box lies before it starts.
 Of an unfinished drawing nobody knows either; this network has learned the distribution of both,
-given the points that are there and, where it is told, the class. It has seen rough drawings, too:
+given the points that are there and, where it is known, the class. It has seen rough drawings, too:
 of one whose points are off it says what was meant.
 """
 

@@ -73,7 +73,7 @@ class Glimpses:
         white: share of these whose points are moved each by itself, evenly up to ``farthest``
             longer sides; the others are deformed as the denoiser sees it.
         wary: share of exact drawings of which it is said that points may be off.
-        told: share of whole drawings of which it is said that nothing is missing.
+        declared: share of whole drawings of which it is said that nothing is missing.
     """
 
     mirror: float = 0.5
@@ -93,7 +93,7 @@ class Glimpses:
     white: float = 0.6
     farthest: tuple[float, float] = (0.0, 0.5)
     wary: float = 0.3
-    told: float = 0.5
+    declared: float = 0.5
 
     def __call__(self, rows: NDArray[np.float64], rng: np.random.Generator) -> Glimpse:
         """What is seen of a drawing with stroke-3 ``rows`` (n, 3)."""
@@ -129,7 +129,7 @@ class Glimpses:
             seen, where = outside_cells(e, rng), "anywhere"
         else:
             seen = np.ones(n, bool)
-            if rng.random() < self.told:
+            if rng.random() < self.declared:
                 where = "nothing"
             else:
                 where = "end" if rng.random() < 0.75 else "anywhere"
@@ -175,7 +175,7 @@ AS_DRAWN = Glimpses(
     rough_part=0,
     white=1,
     wary=0,
-    told=1,
+    declared=1,
 )
 
 
@@ -187,8 +187,8 @@ class Glimpse:
         rows: the network's input, (n, INPUTS).
         missing: how many points.
         frame: of the whole, (FRAME,).
-        counted, framed: whether ``missing`` and ``frame`` are to be guessed: not where it is told,
-            or where the drawing itself is the whole.
+        counted, framed: whether ``missing`` and ``frame`` are to be guessed: not where it is
+            declared, or where the drawing itself is the whole.
     """
 
     rows: NDArray[np.float32]
@@ -350,8 +350,8 @@ class OutlookLesson:
             figures[name] = round(float(right[:, 0].double().mean()), 4)
             if law is half:
                 figures["test_top3_half"] = round(float(right.any(dim=1).double().mean()), 4)
-        whole = _batch(test, labels, replace(AS_DRAWN, told=0), stream(0, Stream.ROUGH_TEST))
-        nothing = self._missing(whole, told=False)[0].argmax(dim=1) == 0
+        whole = _batch(test, labels, replace(AS_DRAWN, declared=0), stream(0, Stream.ROUGH_TEST))
+        nothing = self._missing(whole, labeled=False)[0].argmax(dim=1) == 0
         figures["test_finished"] = round(float(nothing.double().mean()), 4)
         cut = _batch(test, labels, replace(AS_DRAWN, prefix=1), stream(0, Stream.ROUGH_TEST))
         return (
@@ -363,12 +363,12 @@ class OutlookLesson:
         )
 
     @torch.inference_mode()
-    def _missing(self, batch: GlimpseBatch, told: bool) -> tuple[Tensor, Tensor]:
+    def _missing(self, batch: GlimpseBatch, labeled: bool) -> tuple[Tensor, Tensor]:
         """log-probabilities of missing points (B, LONGEST), log-density of the frame (B,)."""
         counts, frames = [], []
         for a in range(0, len(batch), 256):
             part = batch[a : a + 256]
-            label = part.label if told else torch.full_like(part.label, len(self.classes))
+            label = part.label if labeled else torch.full_like(part.label, len(self.classes))
             h = self.network.features(self.network.read(*part.inputs), label)
             counts.append(self.network.missing(h).log_softmax(dim=1))
             frames.append(frame_log_density(self.network.frames(h, part.missing), part.frame))
@@ -377,15 +377,15 @@ class OutlookLesson:
     def _prefixes(self, cut: GlimpseBatch) -> dict[str, float]:
         """Log-likelihoods of unfinished drawings, given that something is missing."""
         out = {}
-        for name, told in (("told", True), ("untold", False)):
-            log_p, frame = self._missing(cut, told)
+        for name, labeled in (("labeled", True), ("unlabeled", False)):
+            log_p, frame = self._missing(cut, labeled)
             own = log_p[:, 1:].log_softmax(dim=1).gather(1, cut.missing[:, None] - 1)
             out[f"missing_{name}"] = round(float(own.mean()), 4)
             out[f"frame_{name}"] = round(float(frame[cut.framed].mean()), 4)
             by_length = np.full((len(self.classes), LONGEST + 1), 1e-3)
-            label = self.labels if told else np.zeros(len(self.labels), np.int64)
+            label = self.labels if labeled else np.zeros(len(self.labels), np.int64)
             np.add.at(by_length, (label, np.array([len(r) + 1 for r in self.train])), 1)
-            mine = cut.label.numpy() if told else np.zeros(len(cut), np.int64)
+            mine = cut.label.numpy() if labeled else np.zeros(len(cut), np.int64)
             seen = (~cut.rows[..., 0].isnan()).sum(dim=1).numpy()
             total = seen + cut.missing.numpy()
             by_length = by_length[mine]

@@ -15,7 +15,7 @@ from sketchknitter.nn.layers import sinusoid
 
 
 class Recognizability(nn.Module):
-    """A bidirectional GRU over (dx, dy, pen probability), told the time, the class and the noise.
+    """A bidirectional GRU over (dx, dy, pen probability), given the time, the class and the noise.
 
     Args:
         channels: values for each point.

@@ -79,7 +79,7 @@ def create_app(
 
 
 def answer(status: int, code: str, message: str, where: str = "") -> JSONResponse:
-    """An error as it is told everywhere."""
+    """An error in the form that every answer has."""
     error = Error(code, message, where)
     content = {"code": error.code, "message": error.message, "where": where, "v": VERSION}
     headers = {"retry-after": "1"} if status == 429 else None

@@ -1,4 +1,4 @@
-"""Who may ask for what: names, origins, tokens, sizes, rates; and what a browser is told not to do.
+"""Who may ask for what: names, origins, tokens, sizes, rates; and what a browser must not do.
 
 A server on 127.0.0.1 is within reach of every page that its owner visits: foreign pages may send
 requests to it (hence the check of ``Origin``), and a name whose address changes to 127.0.0.1 makes

@@ -64,7 +64,7 @@ def main() -> None:
         out = {"error": str(error)}
     except MemoryError:
         out = {"error": f"{path} asks for more memory than a drawing needs"}
-    except Exception as error:  # whatever a library makes of a damaged file: the page is told so
+    except Exception as error:  # whatever a library makes of a damaged file: the page shows it
         out = {"error": f"{path} cannot be read ({type(error).__name__}); is it damaged?"}
     sys.stdout.buffer.write(orjson.dumps(out))
 

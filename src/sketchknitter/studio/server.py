@@ -71,7 +71,7 @@ def run(
         token: a secret that every request has to carry; needed beyond this machine.
         threads: of torch.
         browser: open the page.
-        say: is told the page's address.
+        say: called with the page's address.
 
     Raises:
         UserError: the port is taken, or others could reach the studio without a token.

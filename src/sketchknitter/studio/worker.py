@@ -114,7 +114,7 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; requests on their way are told."""
+        """End the thread; requests on their way get an error."""
         with self._change:
             self._stopped = True
             jobs = [*self._waiting, *([self._current] if self._current else [])]

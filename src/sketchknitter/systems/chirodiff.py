@@ -176,21 +176,23 @@ class ChiroDiffNetwork(nn.Module):
         size = size or Size()
         self.representation, self.steps = representation, steps
         self.label = nn.Embedding(classes + 1, size.hidden) if classes else None
-        told = FEATURES + (size.hidden if classes else 0)
+        condition = FEATURES + (size.hidden if classes else 0)
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.randn(FEATURES // 2))
-        self.gru = nn.GRU(5 + told, size.hidden, size.layers, batch_first=True, bidirectional=True)
+        self.gru = nn.GRU(
+            5 + condition, size.hidden, size.layers, batch_first=True, bidirectional=True
+        )
         self.dense = nn.Linear(2 * size.hidden, size.hidden)
-        self.noise = nn.Linear(size.hidden + told, 3)
+        self.noise = nn.Linear(size.hidden + condition, 3)
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None, lengths: Tensor) -> Tensor:
         """x (B, N, 3), t (B,) of 1 … T, label (B,), lengths (B,) -> (B, N, 3)."""
         angle = 2 * math.pi * SCALE * self.frequencies * (t.to(x) / self.steps)[:, None]
-        told = torch.cat([angle.sin(), angle.cos()], dim=-1)
+        condition = torch.cat([angle.sin(), angle.cos()], dim=-1)
         if self.label is not None:
-            told = torch.cat([told, self.label(label)], dim=-1)
+            condition = torch.cat([condition, self.label(label)], dim=-1)
         n = x.shape[1]
-        along = told[:, None].expand(-1, n, -1)
+        along = condition[:, None].expand(-1, n, -1)
         seen = torch.cat([x, other_view(x, self.representation), along], dim=-1)
         packed = pack_padded_sequence(seen, lengths.cpu(), batch_first=True, enforce_sorted=False)
         hidden, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=n)

@@ -10,7 +10,7 @@ What it does
     deviation, drawings are padded to N rows with (0, 0, 1), nothing is masked: a drawing's length
     is learned as a tail of pen-up rows, which is cut off. Offsets alone are diffused; p is a
     sigmoid head, read at the last step. Training draws the noise level continuously between
-    neighboring entries of a table of 60, and the network is told sqrt(abar).
+    neighboring entries of a table of 60, and the network is given sqrt(abar).
 Network
     A U-Net over points, widths 128, 192, 256 with averages of pairs between them; attention at 1/2,
     1/4 and (two blocks of width 384) 1/8 of the points; every layer is scaled and shifted by an
@@ -254,9 +254,9 @@ class AttentionBlock(nn.Module):
         where = place(x.shape[1], x.shape[2], self.factor, x)
         if self.text is not None:
             assert text is not None
-            told = self.text_film(_norm(self.text(F.silu(text))), sigma)
-            key = told + place(told.shape[1], told.shape[2], 1.0, x)
-            x = self.cross_film(_norm(self.cross(x + where, key, told, None)), sigma) + x
+            words = self.text_film(_norm(self.text(F.silu(text))), sigma)
+            key = words + place(words.shape[1], words.shape[2], 1.0, x)
+            x = self.cross_film(_norm(self.cross(x + where, key, words, None)), sigma) + x
         h = self.attention(x + where, x + where, x, keep)
         h = self.film(_norm(x + h), sigma)
         h = h + self.down(F.silu(self.up(F.silu(h))))
@@ -317,13 +317,13 @@ class DiffHwNetwork(nn.Module):
         if x.shape[1] % 8:
             raise UserError(f"Diff-HW needs a multiple of 8 points, not {x.shape[1]}")
         sigma = self.sigma(root[:, None].to(x.dtype))
-        told = None if self.label is None else self.label(label)
+        vector = None if self.label is None else self.label(label)
         text = None
         if self.text_width:
             blank = x.new_zeros(len(x), self.text_width)
-            text = (blank if told is None else told)[:, None]
-        elif told is not None:
-            sigma = sigma + told
+            text = (blank if vector is None else vector)[:, None]
+        elif vector is not None:
+            sigma = sigma + vector
         keep = [None, None, None, None] if mask is None else _kept(mask)
         h1 = self.down1(self.first(_masked(x, keep[0])), sigma)
         h2 = self.down2(_masked(_halved(h1), keep[1]), sigma)
@@ -442,7 +442,7 @@ class DiffHW(LearnedSystem):
 
     Attributes:
         points: N, a multiple of 8.
-        classes: how the network is told the class: "vector" or "token".
+        classes: how the network is given the class: "vector" or "token".
         pen_weight: "batch" or "drawing".
         scale: "drawing" or "data".
         length: "padding" or "given".

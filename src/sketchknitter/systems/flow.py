@@ -16,8 +16,8 @@ Drawing
     Heun's (two). A given drawing is healed by noising it to u = strength and flowing back.
 
 Where it differs from our own row
-    The path and the target alone: no noise schedule, no T. The network is told 1000 u, which is the
-    scale of the levels it is made for.
+    The path and the target alone: no noise schedule, no T. The network is given 1000 u, the scale
+    of the levels that it is made for.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ from sketchknitter.training.objective import Loss, Streams
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # (x (B, N, D), u (B,)) -> dx/du
 SolverName = Literal["euler", "heun"]
-SCALE = 1000.0  # of u, as the network is told it
+SCALE = 1000.0  # of u, as the network is given it
 
 
 def between(x0: Tensor, eps: Tensor, u: Tensor) -> Tensor:

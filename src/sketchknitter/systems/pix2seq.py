@@ -22,7 +22,7 @@ What that code does, and so does this:
 
 Where this differs, and why:
 
-- that code's default decoder is a HyperLSTM; it can be told to use an LSTM, and this always does:
+- that code's default decoder is a HyperLSTM; an option makes it an LSTM, and this always does:
   five rivals are compared on one decoder;
 - pictures are drawn by this library's renderer, not by Inkscape or Cairo: line joins and
   anti-aliasing differ by fractions of a gray level;

@@ -330,13 +330,13 @@ def trajectory(
     first, *middle, last = cast(list[nn.Linear], list(dynamics.dense))
     hidden = v.shape[-1]
     by_speed, by_code, by_time = first.weight.split([hidden, code.shape[-1], 1], dim=1)
-    told = OMEGA * F.linear(code, by_code, first.bias)
+    fixed = OMEGA * F.linear(code, by_code, first.bias)
     slope, turned = OMEGA * by_time[:, 0], OMEGA * by_speed.t()
     inner = [(OMEGA * m.weight.t(), OMEGA * m.bias) for m in middle]
     out = last.weight.t()
 
     def change(v: Tensor, time: float) -> Tensor:
-        x = torch.cos(torch.addmm(told + slope * time, v, turned))
+        x = torch.cos(torch.addmm(fixed + slope * time, v, turned))
         for weight, bias in inner:
             x = torch.cos(torch.addmm(bias, x, weight))
         return torch.addmm(last.bias, x, out)
@@ -363,12 +363,12 @@ class _Motion(nn.Module):
 
     def __init__(self, dynamics: Dynamics, code: Tensor) -> None:
         super().__init__()
-        self.dynamics, self.told = dynamics, code
+        self.dynamics, self.code = dynamics, code
 
     def forward(self, t: Tensor, state: Tensor) -> Tensor:
         speed = state.tensor_split(2, dim=-1)[1]
         time = t.to(state).expand(len(state), 1)
-        return torch.cat([speed, self.dynamics(torch.cat([speed, self.told, time], -1))], dim=-1)
+        return torch.cat([speed, self.dynamics(torch.cat([speed, self.code, time], -1))], dim=-1)
 
 
 class SketchOdeNetwork(nn.Module):
@@ -586,8 +586,8 @@ class SketchOdeLearner(Learner):
                     for i, label in enumerate(labels)
                 ]
             )
-            told = torch.from_numpy(np.where(labels < 0, len(data.classes), labels)).to(device)
-            made = self.network.decode(torch.from_numpy(codes).to(device), told)
+            classes = torch.from_numpy(np.where(labels < 0, len(data.classes), labels)).to(device)
+            made = self.network.decode(torch.from_numpy(codes).to(device), classes)
             sketches = [to_sketch(m, self.system.pen) for m in made]
             out[temperature] = float(frechet_distance(real, _features(guide, sketches)))
         return out

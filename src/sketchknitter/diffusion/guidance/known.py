@@ -66,8 +66,8 @@ class Anchored:
             with J the slope of the estimate in x_t: new parts then lean on what is known in the way
             the model knows them to hang together. Costs a backward pass for each evaluation.
         settled: alpha above which new parts have taken their places and no longer lean.
-        miss: told, at every evaluation, the levels (B,) and the squared distance (B,) by which the
-            model's own estimate missed what is known.
+        miss: called at every evaluation with the levels (B,) and the squared distance (B,) by which
+            the model's own estimate missed what is known.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Anchored:
         # offsets cannot tell a displaced drawing from one in place
         self.drift = 1e3 if representation.implied else known.drift
         self.here = torch.isfinite(known.spread)
-        self.told = (known.pens != FREE)[..., None]
+        self.given = (known.pens != FREE)[..., None]
         self.states = torch.nn.functional.one_hot(known.pens.clamp(min=0), PEN_STATES)
 
     @property
@@ -117,12 +117,12 @@ class Anchored:
         x0[..., :2] = (z.double() + expand(sigma**2, pull) * pull).to(z)
         if self.bits:
             known_bits = self.states.to(x0) * 2 - 1
-            x0[..., -PEN_STATES:] = torch.where(self.told, known_bits, x0[..., -PEN_STATES:])
+            x0[..., -PEN_STATES:] = torch.where(self.given, known_bits, x0[..., -PEN_STATES:])
         if self.miss is not None:
             self.miss(t, ((x0 - out.x0) ** 2).sum(dim=(1, 2)))
         if out.head is not None:
             sure = (1 - self.states).to(out.head) * _CERTAIN
-            out = out.with_head(torch.where(self.told, sure, out.head))
+            out = out.with_head(torch.where(self.given, sure, out.head))
         return out.with_x0(x0, x_t, expand(alpha, x_t), expand(sigma, x_t))
 
     def pull(self, z: Tensor, error: Tensor, here: Tensor) -> Tensor:

@@ -132,7 +132,7 @@ server.addEventListener("state", ({ detail: { state, before, fault } }) => {
     status(fault ?? "The server is away. Your drawing is safe; looking for it …", "away");
   }
 });
-$("paper").addEventListener("told", ({ detail }) => {
+$("paper").addEventListener("done", ({ detail }) => {
   if (server.state === "ready") status(detail);
 });
 answers.addEventListener("change", () => ($("hint").hidden = !drawing.empty || Boolean(answers.verb)));

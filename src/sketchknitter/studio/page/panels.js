@@ -403,6 +403,6 @@ export class Panels {
     const count = list.filter((one) => one.drawn).length;
     if (!count) return;
     const detail = verb === "heal" ? "healed" : `${count} ${NOUNS[verb]}${count > 1 ? "s" : ""}`;
-    $("paper").dispatchEvent(new CustomEvent("told", { detail }));
+    $("paper").dispatchEvent(new CustomEvent("done", { detail }));
   }
 }

@@ -150,8 +150,8 @@ export class Pen extends EventTarget {
     const gesture = this.#gesture;
     if (gesture.tool === "draw") {
       gesture.points.push(at);
-      if (!gesture.told && distance(at, gesture.start) > 7 * this.paper.unit) {
-        gesture.told = true; // a line, no tap
+      if (!gesture.moved && distance(at, gesture.start) > 7 * this.paper.unit) {
+        gesture.moved = true; // a line, no tap
         this.#say("line");
       }
       this.paper.draw();

@@ -63,8 +63,8 @@ class Lstm(nn.Module):
         if constant is None:
             inputs = inputs + (bias + second)
         else:
-            told = F.linear(constant, inputs_to[:, own:], bias + second)
-            inputs = inputs + told[:, None]
+            added = F.linear(constant, inputs_to[:, own:], bias + second)
+            inputs = inputs + added[:, None]
         if state is None:
             h = c = inputs.new_zeros(len(x), self.hidden)
         else:

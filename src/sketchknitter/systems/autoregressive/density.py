@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 LOG_SIGMA = 20.0  # largest log-sigma either way
-ATANH_RHO = 9.0  # beyond it 1 - rho^2 is not told from 0 in float32
+ATANH_RHO = 9.0  # beyond it 1 - rho^2 cannot be told from 0 in float32
 LOG_2 = math.log(2.0)
 
 

@@ -88,7 +88,7 @@ class StrokeModel(nn.Module):
         return mean, log_variance
 
     def condition(self, code: Tensor, label: Tensor) -> Tensor:
-        """What the decoder is told: codes (B, Z) and the class vectors of labels (B,)."""
+        """What the decoder is given: codes (B, Z) and the class vectors of labels (B,)."""
         if self.label is None:
             return code
         return torch.cat([code, self.label(label)], dim=-1)

@@ -126,7 +126,7 @@ class TrainingConfig:
     """largest norm of the gradient"""
     ema_rate: str = "0.999"
     """decay of the averaged weights; a comma list keeps several, the first is shipped"""
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
     """autocast type; bfloat16 pays off only where the processor has it"""
     fp16_scale_growth: float = 1e-3
     """float16: growth of log2(loss scale) at each update that does not overflow"""
@@ -152,6 +152,9 @@ class OptimConfig(TrainingConfig):
 
     schedule_sampler: LevelSamplerName = "uniform"
     """noise levels seen: uniform, or loss-second-moment"""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """autocast type; auto tries float32 and bfloat16 at the start of a long training and takes the
+    faster one"""
     label_dropout: float = 0.1
     """share of drawings trained without their label, for classifier-free guidance"""
 

@@ -107,6 +107,7 @@ def _distill(options: Distill, device: str, argv: list[str]) -> int:
     data = open_together(what.data_dir, checkpoint.config.classes or None)
     data, _ = within(data, checkpoint.config.codec.max_rows)
     trainer = DistillTrainer(data, checkpoint, how, options.augment, device)
+    trainer.settle(Path(what.log_dir) / "state.safetensors" if what.resume else None)
     record = {
         "command": "sketchknitter train " + " ".join(map(quote, argv)),
         "commit": commit(),

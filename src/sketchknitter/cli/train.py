@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
@@ -44,7 +44,7 @@ DESCRIPTION = """Train a model; --log-dir gets checkpoints, previews, a log and 
 
 examples:
   sketchknitter train --data-dir drawings/ --log-dir runs/mine
-  sketchknitter train --data-dir prepared --category cat pig --iterations 20000 --precision bfloat16
+  sketchknitter train --data-dir prepared --category cat pig --iterations 20000 --optimizer muon
   sketchknitter train --resume --log-dir runs/mine
   sketchknitter train --data-dir my-svgs/ --model-path runs/mine --lr 2e-4 --log-dir runs/tuned
   sketchknitter train --stage recognizability --model-path runs/mine
@@ -219,6 +219,11 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
         optim = dataclasses.replace(options.optim, batch_size=size)
         options = dataclasses.replace(options, optim=optim)
     trainer = DenoiserTrainer(data, model, options.optim, options.augment, device, weights)
+    own = Path(options.run.resume_checkpoint or Path(options.run.log_dir) / "state.safetensors")
+    going_on = options.run.resume or options.run.resume_checkpoint
+    settled: Any = trainer.settle(own if going_on else None)
+    optim = dataclasses.replace(options.optim, precision=settled)
+    options = dataclasses.replace(options, optim=optim)
     record = {
         "command": "sketchknitter train " + " ".join(map(quote, argv)),
         "commit": commit(),
@@ -289,7 +294,7 @@ def _introduce(training: DenoiserRun, dropped: int) -> None:
         f"{training.folder}: {len(trainer.data.train):,} drawings of"
         f" {len(trainer.model.classes) or 'no'} classes{left_out},"
         f" {len(trainer.data.valid):,} held out; {size / 1e6:.2f} M parameters on"
-        f" {trainer.device}, {many}{torch.get_num_threads()} threads",
+        f" {trainer.device}, {many}{torch.get_num_threads()} threads, {trainer.config.precision}",
         flush=True,
     )
 

@@ -205,6 +205,9 @@ class Trained(_Loads):
     def __post_init__(self) -> None:
         if self.shuffle and self.shuffle not in SHUFFLES:
             raise UserError(f"no shuffle {self.shuffle!r}; one of: {', '.join(SHUFFLES)}")
+        if self.optim.precision == "auto":  # a table comes out alike whatever is faster today
+            optim = dataclasses.replace(self.optim, precision="float32")
+            object.__setattr__(self, "optim", optim)
 
     @property
     def spent(self) -> Budget:

@@ -151,6 +151,7 @@ def _run(
         device,
         weights,  # type: ignore[arg-type]
     )
+    trainer.settle(state)
     run = DenoiserRun(trainer, folder, save_interval=save_interval, say=say)
     if state.exists():
         run.resume()

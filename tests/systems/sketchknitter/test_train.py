@@ -28,6 +28,7 @@ from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, digest
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.ema import ema_rates
 from sketchknitter.training.run import Log
+from sketchknitter.training.trainer import LONG
 
 NETWORK = BackboneConfig(widths=(8, 16), num_res_blocks=1, attention_levels=(1,), num_heads=2)
 OPTIM = OptimConfig(iterations=12, batch_size=8, warmup=4)
@@ -104,6 +105,34 @@ def test_microbatches_add_up_to_the_batch(data: PreparedSet) -> None:
 def test_bad_ema_rates(text: str) -> None:
     with pytest.raises(UserError, match=r"^ema_rate"):
         ema_rates(text)
+
+
+# -- precision -------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("iterations", "half", "chosen"),
+    [(LONG, 0.5, "bfloat16"), (LONG, 0.95, "float32"), (LONG - 1, 0.5, "float32")],
+)
+def test_a_long_training_takes_the_precision_that_is_faster(
+    data: PreparedSet,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    iterations: int,
+    half: float,
+    chosen: str,
+) -> None:
+    optim = dataclasses.replace(OPTIM, iterations=iterations, precision="auto")
+    trainer = DenoiserTrainer(data, tiny(), optim)
+    before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+    assert min(trainer._seconds(p) for p in ("float32", "bfloat16")) > 0
+    for name, value in trainer.network.state_dict().items():  # measuring learns nothing
+        assert torch.equal(value, before[name])
+    seconds = {"float32": 1.0, "bfloat16": half}
+    monkeypatch.setattr(DenoiserTrainer, "_seconds", lambda self, p: seconds[p])
+    assert trainer.settle() == trainer.config.precision == chosen
+    trainer.save_state(tmp_path / "state.safetensors")
+    seconds["bfloat16"] = 2.0  # on another day the processor is busy
+    again = DenoiserTrainer(data, tiny(), optim)
+    assert again.settle(tmp_path / "state.safetensors") == chosen
 
 
 # -- resuming --------------------------------------------------------------------------------------

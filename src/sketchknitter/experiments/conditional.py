@@ -99,7 +99,7 @@ class Protocol:
         for level in self.levels:
             # healing is given the level, as strength, but never the class
             how = {"strength": min(1.0, level / 50), **self._settings_of(Healing)}
-            free = {"anchor": False, "perceptual": 0.0, "label": None}
+            free = {"method": "guided", "anchor": False, "perceptual": 0.0, "label": None}
             common: dict[str, Any] = {
                 "group": f"Rectification, deformation {level} %",
                 "damage": f"deformed {level}",

@@ -6,7 +6,6 @@ They stand in this room because they complete and heal as well as draw.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -36,7 +35,7 @@ from sketchknitter.settings import (
     StageConfig,
 )
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.contract import Budget, Curve, System, TrainRecord, check_task
+from sketchknitter.systems.contract import Budget, System, TrainRecord, check_task
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.hub import locate
@@ -45,12 +44,11 @@ from sketchknitter.systems.sketchknitter.model import Progress as Drawn
 from sketchknitter.systems.sketchknitter.recognizability import run_stage
 from sketchknitter.systems.sketchknitter.run import MODEL, DenoiserRun, adapted, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
+from sketchknitter.systems.trainable import BETWEEN, MINUTE, SAVES
 from sketchknitter.training.optimizers import warmup_cosine
-from sketchknitter.training.run import LOG, STATE
+from sketchknitter.training.run import LOG, STATE, Log
 from sketchknitter.training.trainer import Update
 
-SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
-MINUTE = 60.0  # between brief saves: what a kill can lose
 TINY = BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=(1,), num_heads=2)
 
 
@@ -254,6 +252,7 @@ class Trained(_Loads):
             run.go(report=_reporter(run, budget, progress))
         finally:
             run.close()
+        log = Log(folder / LOG).read()
         return TrainRecord(
             parameters,
             trainer.iteration,
@@ -261,8 +260,8 @@ class Trained(_Loads):
             round(trainer.seconds, 1),
             round(trainer.cpu, 1),
             int(Checkpoint.load(folder / MODEL).record.get("threads", 0)),
-            curve(folder / LOG, "loss"),
-            curve(folder / LOG, "valid_loss"),
+            log.curve("loss"),
+            log.curve("valid_loss"),
         )
 
     def _trainer(
@@ -322,16 +321,6 @@ def shuffled(split: Split, change: RowChange) -> Split:
     return Split(
         split.name, flat.astype(np.float32), starts, ends, np.asarray(split.labels), split.classes
     )
-
-
-def curve(path: Path, key: str) -> Curve:
-    """(updates, loss) pairs of a run's log."""
-    out = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        entry = json.loads(line)
-        if entry.get(key) is not None:
-            out.append((float(entry["iteration"]), float(entry[key])))
-    return tuple(out)
 
 
 # -- with recognizability --------------------------------------------------------------------------

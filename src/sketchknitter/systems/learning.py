@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,24 +26,17 @@ from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
 from sketchknitter.data.order import some
 from sketchknitter.errors import UserError
-from sketchknitter.progress import Progress, silent
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, TrainingConfig
-from sketchknitter.systems.contract import Budget, Curve, Generator, Size, TrainRecord
+from sketchknitter.systems.contract import Budget, Generator, Size, TrainRecord
 from sketchknitter.systems.stored import MODEL, Stored
+from sketchknitter.systems.trainable import BETWEEN, PLOTTED, SAVES, Trainable
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course
-from sketchknitter.training.run import LOG, STATE, Log, Run, Saved
-from sketchknitter.training.trainer import Trainer, Update, place
+from sketchknitter.training.run import LOG, Log, Run, Saved
+from sketchknitter.training.trainer import Trainer, place
 
 JUDGED = 256  # drawings of each split that a save measures the loss on
-SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
-MINUTE = 60.0  # between brief saves: what a kill can lose
-PLOTTED = {
-    "loss": "training, every update, augmented",
-    "train_loss": "training drawings",
-    "valid_loss": "held-out drawings",
-}
 
 Rows = Sequence[NDArray[Any]]  # stroke-3 drawings, (n, 3) each, px
 
@@ -268,7 +260,7 @@ class Products:
         trainer, learner = self.trainer, self.trainer.objective
         log = Log(folder / LOG)
         log.back_to(trainer.iteration)
-        held_out = dict(_curve(log, "valid_loss"))
+        held_out = dict(log.curve("valid_loss"))
         if "valid_loss" in losses:
             held_out[float(trainer.iteration)] = losses["valid_loss"]
         record = TrainRecord(
@@ -278,7 +270,7 @@ class Products:
             seconds=round(trainer.seconds, 1),
             cpu=round(trainer.cpu, 1),
             threads=torch.get_num_threads(),
-            losses=_curve(log, "loss"),
+            losses=log.curve("loss"),
             held_out=tuple(sorted(held_out.items())),
             remarks=dict(self.remarks),
         )
@@ -300,14 +292,9 @@ class Products:
         )
 
 
-def _curve(log: Log, key: str) -> Curve:
-    found = [(r["iteration"], r[key]) for r in log.records if r.get(key) is not None]
-    return tuple((float(a), float(b)) for a, b in found)
-
-
 # -- systems -------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class LearnedSystem(ABC):
+class LearnedSystem(Trainable):
     """A system whose network learns by the common trainer.
 
     Attributes:
@@ -339,11 +326,13 @@ class LearnedSystem(ABC):
 
     # -- training --------------------------------------------------------------------------------
     @property
-    def spent(self) -> Budget:
-        """The budget, or the usual one where none is given."""
-        if self.budget.updates or self.budget.seconds:
-            return self.budget
-        return dataclasses.replace(self.budget, updates=self.habits().updates)
+    def usual(self) -> int:
+        """Updates where no budget is given."""
+        return self.habits().updates
+
+    def finished(self, stored: Stored) -> bool:
+        """Whether a model is the last one."""
+        return bool(stored.facts.get("training", {}).get("finished"))
 
     def small(self) -> LearnedSystem:
         """The same recipe at its least size."""
@@ -360,14 +349,7 @@ class LearnedSystem(ABC):
         save_interval: int = 0,
         log_interval: int = BETWEEN,
     ) -> Run:
-        """A training in ``folder``, which has not begun.
-
-        Args:
-            save_interval: updates between full saves; 0 makes about eight of them.
-
-        Raises:
-            UserError: data that it cannot learn from, a ``start`` of another system.
-        """
+        """A training in ``folder``, which has not begun (:meth:`Trainable.run`)."""
         if not len(data.train):
             raise UserError(f"{data.path}: no training drawings")
         data = kept(data, self.fitting(data))
@@ -375,7 +357,7 @@ class LearnedSystem(ABC):
         torch.manual_seed(seed)
         learner = self.learner(data)
         if start is not None:
-            self._begin(learner.network, start, data)
+            self.begin(learner.network, start, data)
         rank, world = place()
         size = min(budget.batch_size or habits.batch_size, len(data.train))
         size -= size % world
@@ -426,66 +408,9 @@ class LearnedSystem(ABC):
             plotted=PLOTTED,
         )
 
-    def _begin(self, network: nn.Module, start: Path, data: PreparedSet) -> None:
-        """Give a network the weights of an earlier model."""
-        earlier = Stored.read(start).check(type(self), start)
-        if earlier.classes != data.classes:
-            raise UserError(f"{start}: draws other classes than these drawings have")
-        earlier.fill(network, "cpu")
-
-    def train(
-        self,
-        data: PreparedSet,
-        folder: Path,
-        *,
-        start: Path | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-        progress: Progress = silent,
-    ) -> TrainRecord:
-        """Train to the end of the budget (:meth:`contract.System.train`)."""
-        run = self.run(data, folder, start=start, seed=seed, device=device)
-        broken: list[BaseException] = []
-        try:
-            if (folder / STATE).exists():
-                run.resume()
-            if not (run.trainer.done and self._finished(folder)):
-                report = self._reporter(run, progress, broken)
-                run.go(stop=lambda: bool(broken), report=report)
-        finally:
-            run.close()
-        if broken:
-            raise broken[0]
-        return self.record(folder)
-
     def record(self, folder: Path) -> TrainRecord:
         """What a report says of the training in ``folder``."""
         return Stored.read(folder).record
-
-    def _finished(self, folder: Path) -> bool:
-        if not (folder / MODEL).exists():
-            return False
-        return bool(Stored.read(folder).facts.get("training", {}).get("finished"))
-
-    def _reporter(
-        self, run: Run, progress: Progress, broken: list[BaseException]
-    ) -> Callable[[Update], None]:
-        """Tells of updates and saves now and then; what ``progress`` raises ends the training."""
-        trainer, saved = run.trainer, time.monotonic()
-
-        def report(update: Update) -> None:
-            nonlocal saved
-            share = trainer.share(update.iteration, update.cpu)
-            total = self.spent.updates or round(update.iteration / max(share, 1e-9))
-            try:
-                progress("updates", update.iteration, total)
-            except BaseException as error:  # kept until the state is saved
-                broken.append(error)
-            if time.monotonic() > saved + MINUTE:
-                run.save(brief=True)
-                saved = time.monotonic()
-
-        return report
 
     # -- drawing ---------------------------------------------------------------------------------
     def load(self, folder: Path, device: str = "cpu") -> Generator:

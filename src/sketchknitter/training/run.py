@@ -57,22 +57,30 @@ class Log:
 
     def back_to(self, iteration: int) -> None:
         """Read what is there and drop what came after ``iteration`` (a killed run's last lines)."""
+        self.read()
+        last = iteration + 1
+        self.records = [r for r in self.records if r.get("iteration", last) <= iteration]
+        if self.path.exists():
+            with atomic(self.path) as f:
+                f.write("".join(json.dumps(r) + "\n" for r in self.records).encode())
+
+    def read(self) -> Log:
+        """Take the records of the file, if there is one; returns the log itself."""
         self.records = []
-        if not self.path.exists():
-            return
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue  # torn by the kill
-            if record.get("iteration", iteration + 1) <= iteration:
-                self.records.append(record)
-        with atomic(self.path) as f:
-            f.write("".join(json.dumps(r) + "\n" for r in self.records).encode())
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):  # torn by a kill
+                self.records.append(json.loads(line))
+        return self
+
+    def curve(self, key: str) -> tuple[tuple[float, float], ...]:
+        """(updates, value) of every record that has one."""
+        found = ((r["iteration"], r[key]) for r in self.records if r.get(key) is not None)
+        return tuple((float(a), float(b)) for a, b in found)
 
     def series(self, key: str, name: str) -> Series:
-        found = [(r["iteration"], r[key]) for r in self.records if r.get(key) is not None]
-        return Series(name, [a for a, _ in found], [b for _, b in found])
+        curve = self.curve(key)
+        return Series(name, [a for a, _ in curve], [b for _, b in curve])
 
 
 def _board(folder: Path) -> Any:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +11,6 @@ from typing import Any, Self
 import torch
 
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.errors import UserError
-from sketchknitter.progress import Progress, silent
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.systems.autoregressive.design import Design
 from sketchknitter.systems.autoregressive.generator import Facts, StrokeGenerator
@@ -27,25 +23,19 @@ from sketchknitter.systems.autoregressive.learning import (
     longest_of,
 )
 from sketchknitter.systems.autoregressive.model import Sizes
-from sketchknitter.systems.contract import Budget, Curve, Size, TrainRecord
+from sketchknitter.systems.contract import Budget, Size, TrainRecord
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import name_of
-from sketchknitter.systems.stored import MODEL, Stored
-from sketchknitter.training.run import LOG, STATE, Run
-from sketchknitter.training.trainer import Trainer, Update, place
+from sketchknitter.systems.stored import Stored
+from sketchknitter.systems.trainable import BETWEEN, PLOTTED, SAVES, Trainable
+from sketchknitter.training.run import LOG, Log, Run
+from sketchknitter.training.trainer import Trainer, place
 
 CPU_UPDATES = 4_000  # where no budget is given
-SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
-MINUTE = 60.0  # between brief saves: what a kill can lose
-PLOTTED = {
-    "loss": "training, every update, augmented",
-    "train_loss": "training drawings",
-    "valid_loss": "held-out drawings",
-}
 
 
 @dataclass(frozen=True)
-class StrokeSystem:
+class StrokeSystem(Trainable):
     """What SketchRNN, SketchPix2seq and SketchHealer do alike.
 
     Attributes:
@@ -64,12 +54,13 @@ class StrokeSystem:
         raise NotImplementedError
 
     @property
-    def spent(self) -> Budget:
-        """The budget, or the usual one where none is given."""
-        if self.budget.updates or self.budget.seconds:
-            return self.budget
-        usual = self.design().updates if self.size == "published" else CPU_UPDATES
-        return dataclasses.replace(self.budget, updates=usual)
+    def usual(self) -> int:
+        """Updates where no budget is given."""
+        return self.design().updates if self.size == "published" else CPU_UPDATES
+
+    def finished(self, stored: Stored) -> bool:
+        """Whether a model is the last one."""
+        return Facts.of(stored).finished
 
     def least(self) -> Sizes:
         """The sizes of the least network."""
@@ -118,7 +109,7 @@ class StrokeSystem:
         torch.manual_seed(seed)
         objective = StrokeObjective(design, len(data.classes))
         if start is not None:
-            self._begin(objective, start, data)
+            self.begin(objective.network, start, data)
         source = Source.of(design, data.train, longest, scale, size, seed, rank, world)
         trainer = Trainer(
             objective,
@@ -147,63 +138,9 @@ class StrokeSystem:
         del out["budget"]
         return {"recipe": out}
 
-    def _begin(self, objective: StrokeObjective, start: Path, data: PreparedSet) -> None:
-        """Give a network the weights of an earlier model."""
-        earlier = Stored.read(start).check(type(self), start)
-        if earlier.classes != data.classes:
-            raise UserError(
-                f"{start}: draws {len(earlier.classes)} other classes than the"
-                f" {len(data.classes)} of the data; to go on from it take data of the same classes"
-            )
-        earlier.fill(objective.network, "cpu")
-
-    def train(
-        self,
-        data: PreparedSet,
-        folder: Path,
-        *,
-        start: Path | None = None,
-        seed: int = 0,
-        device: str = "cpu",
-        progress: Progress = silent,
-    ) -> TrainRecord:
-        """Train to the end of the budget (:meth:`contract.System.train`)."""
-        run = self.run(data, folder, start=start, seed=seed, device=device)
-        try:
-            if (folder / STATE).exists():
-                run.resume()
-            if not (run.trainer.done and self._finished(folder)):
-                run.go(report=self._reporter(run, progress))
-        finally:
-            run.close()
-        return self.record(folder)
-
-    def _finished(self, folder: Path) -> bool:
-        """Whether the model there is the last one: a kill may come between updates and choices."""
-        return (folder / MODEL).exists() and Facts.of(Stored.read(folder)).finished
-
-    def _reporter(self, run: Run, progress: Progress) -> Callable[[Update], None]:
-        """Tells of updates, and saves now and then."""
-        trainer, saved = run.trainer, time.monotonic()
-
-        def report(update: Update) -> None:
-            nonlocal saved
-            share = trainer.share(update.iteration, update.cpu)
-            total = self.spent.updates or round(update.iteration / max(share, 1e-9))
-            try:
-                progress("updates", update.iteration, total)
-            except BaseException:  # it asks to end: nothing of what was learned is lost
-                run.save(brief=True)
-                raise
-            if time.monotonic() > saved + MINUTE:
-                run.save(brief=True)
-                saved = time.monotonic()
-
-        return report
-
     def record(self, folder: Path) -> TrainRecord:
         """What a report says of the training in ``folder``."""
-        stored = Stored.read(folder)
+        stored, log = Stored.read(folder), Log(folder / LOG).read()
         facts = Facts.of(stored)
         remarks: dict[str, Any] = {"temperature": facts.temperature}
         if facts.temperatures:
@@ -213,8 +150,8 @@ class StrokeSystem:
             remarks["Gaussians over codes"] = len(mixture.weights)
         return dataclasses.replace(
             stored.record,
-            losses=_curve(folder, "loss"),
-            held_out=_curve(folder, "valid_loss"),
+            losses=log.curve("loss"),
+            held_out=log.curve("valid_loss"),
             remarks=remarks,
         )
 
@@ -229,14 +166,3 @@ class StrokeSystem:
         system = stored.rebuild()
         assert isinstance(system, StrokeSystem)
         return StrokeGenerator(system.design(), stored, device)
-
-
-def _curve(folder: Path, key: str) -> Curve:
-    """(updates, loss) pairs of a run's log."""
-    out = []
-    if (folder / LOG).exists():
-        for line in (folder / LOG).read_text(encoding="utf-8").splitlines():
-            entry = json.loads(line)
-            if entry.get(key) is not None:
-                out.append((float(entry["iteration"]), float(entry[key])))
-    return tuple(out)

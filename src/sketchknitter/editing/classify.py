@@ -206,12 +206,10 @@ def _seen(classes: Sequence[str], sketch: Sketch) -> np.ndarray:
     network = guide()
     if network is None:
         return np.full(len(classes), np.nan)
-
     picture = render(sketch, network.size, network.width)
     ink = 1 - torch.from_numpy(picture).float()[None, None] / 255
     log_p = network(ink).log_softmax(dim=-1)[0].double().numpy()
-    table = dict(zip(network.classes, log_p, strict=True))
-    return np.array([table.get(name, np.nan) for name in classes])
+    return _among(classes, network.classes, log_p)
 
 
 def _read(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:
@@ -221,8 +219,7 @@ def _read(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:
         return np.full(len(classes), np.nan)
     drawn = outline(sketch, most=LONGEST)
     log_p = network.log_probabilities(drawn.points, drawn.ends, finished)
-    table = dict(zip(network.classes, log_p, strict=True))
-    return np.array([table.get(name, np.nan) for name in classes])
+    return _among(classes, network.classes, log_p)
 
 
 def _foreseen(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:
@@ -233,7 +230,12 @@ def _foreseen(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndar
     drawn = outline(sketch, most=LONGEST)
     where = "nothing" if finished else "anywhere"
     p = network.class_probabilities(as_seen(drawn.points, drawn.ends, where, rough=True))
-    table = dict(zip(network.classes, np.log(np.maximum(p, 1e-12)), strict=True))
+    return _among(classes, network.classes, np.log(np.maximum(p, 1e-12)))
+
+
+def _among(classes: Sequence[str], known: Sequence[str], log_p: np.ndarray) -> np.ndarray:
+    """Log-probabilities of ``known`` classes in the order of others; NaN where one is not known."""
+    table = dict(zip(known, log_p, strict=True))
     return np.array([table.get(name, np.nan) for name in classes])
 
 

@@ -124,11 +124,14 @@ def commit() -> str | None:
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    # `describe --dirty` would write to the checkout: its lock stays behind where git is killed
+    command = ["git", "--no-optional-locks", "-C", str(root)]
+    questions = (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
     try:
-        done = subprocess.run(
-            [*command, "--exclude=*"], capture_output=True, text=True, timeout=10, check=True
+        head, changes = (
+            subprocess.run([*command, *q], capture_output=True, text=True, timeout=10, check=True)
+            for q in questions
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()
+    return head.stdout.strip() + ("-dirty" if changes.stdout.strip() else "")

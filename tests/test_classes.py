@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sketchknitter.classes import class_index, find_class, split_names
+from sketchknitter.classes import check_names, class_index, find_class, split_names, visible
 from sketchknitter.errors import UserError
 
 CLASSES = ("cat", "coffee cup", "ice cream", "pig", "The Eiffel Tower")
@@ -66,6 +66,15 @@ def test_an_exact_name_wins_and_an_ambiguous_one_is_none() -> None:
 )
 def test_words_of_a_command_line(words: list[str], names: list[str]) -> None:
     assert split_names(words, CLASSES) == names
+
+
+def test_what_is_not_seen_is_escaped_and_no_class_name() -> None:
+    assert visible("été 👩\u200d🎨.svg") == "été 👩\u200d🎨.svg"
+    assert visible("\x1b[31m\u202egnp\n") == r"\x1b[31m\u202egnp\n"
+    check_names(["été", "👩\u200d🎨", "salt, pepper"])
+    for name in ("a\nb", "\x1b[31m", "\u202egnp", "\ud800"):
+        with pytest.raises(ValueError, match=r"not seen"):
+            check_names(["cat", name])
 
 
 def test_a_class_with_a_comma_is_one_class() -> None:

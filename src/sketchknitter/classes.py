@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -10,6 +11,30 @@ from sketchknitter.errors import UserError
 NO_CLASS = "none"
 WELL_KNOWN = 300  # training drawings of a class from which on a model knows it well
 LISTED = 40  # classes that a message lists
+_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that no class name needs
+_JOINERS = "\u200c\u200d"  # but these two, of Persian and of emoji
+
+
+def is_seen(character: str) -> bool:
+    """Whether a character neither controls a terminal nor turns the direction of text."""
+    return character in _JOINERS or unicodedata.category(character) not in _UNSEEN
+
+
+def visible(text: str) -> str:
+    """Text that others chose, such as a file's name, with escapes for what is not seen."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if is_seen(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Refuse class names that a terminal or a command line would not show as they are.
+
+    Raises:
+        ValueError: one holds a line break, a control character or the like.
+    """
+    if bad := next((n for n in names if not all(map(is_seen, n))), None):
+        raise ValueError(f"the class name {visible(bad)!r} holds characters that are not seen")
 
 
 def plain(name: str) -> str:

@@ -15,6 +15,7 @@ LevelSamplerName = Literal["uniform", "loss-second-moment"]
 BackboneName = Literal["unet1d", "transformer", "official"]
 DistillationName = Literal["progressive", "consistency"]
 RepresentationName = Literal["offset", "leaky", "absolute"]
+MOST_BLOCKS = 1000  # residual blocks for each level
 
 
 def _share(record: object, *names: str, below_one: bool = False) -> None:
@@ -73,6 +74,10 @@ class BackboneConfig:
         if not self.widths or not all(isinstance(w, int) and w >= 1 for w in self.widths):
             raise SettingError("widths", f"are numbers of channels, not {self.widths}")
         _at_least(self, 1, "num_res_blocks", "num_heads")
+        if self.num_res_blocks > MOST_BLOCKS:  # a list so long would fill the memory
+            raise SettingError(
+                "num_res_blocks", f"must be at most {MOST_BLOCKS}, not {self.num_res_blocks}"
+            )
         _share(self, "dropout", below_one=True)
 
 
@@ -224,7 +229,7 @@ class Settings:
 
     A distilled model draws in its few steps, one evaluation each, unless sampler, timesteps, steps,
     eta, interval, clip or encourage ask for something else: then its many-step network draws, as
-    any model without a student does, with the defaults of :class:`ManySteps`.
+    any model without a student does.
     """
 
     sampler: str | None = None

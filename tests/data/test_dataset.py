@@ -124,6 +124,36 @@ def objects(folder: Path) -> None:
     np.save(folder / "train.rows.npy", np.array([{}], dtype=object), allow_pickle=True)
 
 
+def nested(folder: Path) -> None:
+    (folder / "prepared.json").write_text("[" * 100_000)
+
+
+def long_number(folder: Path) -> None:
+    (folder / "prepared.json").write_text("9" * 5000)
+
+
+def names_not_seen(folder: Path) -> None:
+    text = (folder / "prepared.json").read_text()
+    (folder / "prepared.json").write_text(text.replace('"dog"', r'"dog\n\u001b[31m"'))
+
+
+def endless(folder: Path) -> None:
+    (folder / "train.rows.npy").write_bytes(npy("'<i2'", f"({10**30}, 3)"))
+
+
+def negative(folder: Path) -> None:
+    (folder / "train.offsets.npy").write_bytes(npy("'<i8'", "(-19,)"))
+
+
+def without_size(folder: Path) -> None:
+    (folder / "train.rows.npy").write_bytes(npy("'|S0'", "(-1,)"))
+
+
+def npy(descr: str, shape: str) -> bytes:
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(600)
+
+
 @pytest.mark.parametrize(
     "harm",
     [
@@ -135,6 +165,12 @@ def objects(folder: Path) -> None:
         wrong_labels,
         wrong_offsets,
         objects,
+        nested,
+        long_number,
+        names_not_seen,
+        endless,
+        negative,
+        without_size,
     ],
 )
 def test_damage_is_named(prepared: PreparedSet, harm: Callable[[Path], None]) -> None:
@@ -142,6 +178,16 @@ def test_damage_is_named(prepared: PreparedSet, harm: Callable[[Path], None]) ->
     with pytest.raises(UserError, match=r"(damaged|format 99).*(prepare|99)") as error:
         PreparedSet.open(prepared.path)
     assert str(prepared.path) in str(error.value)
+
+
+@pytest.mark.parametrize("place", ["classes", "drawings", "lengths", "kind", "format"])
+@pytest.mark.parametrize("value", [None, -1, 10**30, float("nan"), "x", [1], {"train": -1}])
+def test_a_header_that_makes_no_sense(prepared: PreparedSet, place: str, value: object) -> None:
+    path = prepared.path / "prepared.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {place: value}))
+    with pytest.raises(UserError) as error:
+        PreparedSet.open(prepared.path)
+    assert "\n" not in str(error.value)
 
 
 def test_what_is_not_prepared_is_named(tmp_path: Path) -> None:

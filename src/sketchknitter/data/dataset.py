@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sketchknitter.classes import class_index
+from sketchknitter.classes import check_names, class_index
 from sketchknitter.errors import UserError
 from sketchknitter.io.npz import read_header
 from sketchknitter.sketch import Sketch
@@ -306,6 +306,10 @@ def _read_header(folder: Path) -> dict[str, Any]:
     )
     if not good:
         raise _damaged(path, "classes, fingerprint or drawings are missing")
+    try:
+        check_names(info["classes"])
+    except ValueError as error:
+        raise _damaged(path, str(error)) from None
     return info
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
 
+from sketchknitter.classes import is_seen
 from sketchknitter.errors import UserError
 
 AnyPath = str | PathLike[str]
@@ -18,8 +18,6 @@ MAX_LINE = 16 * MIB  # bytes in one line of ndjson, or in one QuickDraw .bin rec
 MAX_POINTS = 1_000_000  # points (rows) in one drawing
 SPLITS = ("train", "valid", "test")
 _MAX_LABEL = 200  # characters of a class name
-_UNSEEN = ("Cc", "Cf", "Cs", "Zl", "Zp")  # Unicode categories that no class name needs
-_JOINERS = "\u200c\u200d"  # but these two, of Persian and of emoji
 
 
 @dataclass(frozen=True)
@@ -103,11 +101,7 @@ def as_label(name: str | None) -> str | None:
     if name is None:
         return None
     if not (name.isascii() and name.isprintable()):
-        name = "".join(
-            c
-            for c in name
-            if c.isspace() or c in _JOINERS or unicodedata.category(c) not in _UNSEEN
-        )
+        name = "".join(c for c in name if c.isspace() or is_seen(c))
     return " ".join(name.split())[:_MAX_LABEL] or None
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sketchknitter.classes import check_names
 from sketchknitter.errors import UserError
 from sketchknitter.files import described_by, read_archive, write_tensors
 
@@ -100,6 +101,8 @@ def read_network(
         ) from None
     if header.get("format") != form:
         raise UserError(f"{path}: not a {kind} ({form}) but {header.get('format')!r}")
+    with described_by(path):
+        check_names(header.get("classes", ()))
     full = {name: w.float() if w.is_floating_point() else w for name, w in weights.items()}
     return header, full, identity
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from sketchknitter.classes import check_names
 from sketchknitter.errors import UserError
 from sketchknitter.files import AnyPath, described_by, read_tensors, write_tensors
 from sketchknitter.nn.stored import build
@@ -82,6 +83,7 @@ class Stored:
         try:
             if header.get("kind") != KIND:
                 raise UserError(f"{place}: holds {header.get('kind', 'something else')}, no system")
+            check_names(header["classes"])
             return cls(
                 str(header["system"]),
                 dict(header["options"]),

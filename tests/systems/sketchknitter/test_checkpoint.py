@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pickle
@@ -170,6 +171,60 @@ def test_weights_that_do_not_fit(made: Checkpoint) -> None:
     made.weights.pop(next(iter(made.weights)))
     with pytest.raises(UserError, match="weights do not fit the checkpoint's configuration"):
         made.denoiser()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("classes",), ["cat", "a\nb"]),
+        (("classes",), ["cat", "\x1b[31mred"]),
+        (("classes",), [["cat"], "dog"]),
+        (("network",), [1]),
+        (("network", "widths"), [10**9, 10**9]),  # terabytes
+        (("network", "widths"), [0.5, 8]),
+        (("network", "widths"), "wide"),
+        (("network", "widths"), [10**30, 8]),
+        (("network", "num_res_blocks"), 10**9),
+        (("network", "num_heads"), None),
+        (("diffusion", "diffusion_steps"), 10**15),
+        (("diffusion", "diffusion_steps"), 10**30),
+        (("diffusion", "noise_schedule"), {}),
+        (("codec", "max_rows"), 10**12),
+        (("codec", "leak"), "x"),
+        (("codec", "scale"), [[[]]]),
+    ],
+)
+def test_settings_that_make_no_sense(
+    made: Checkpoint, tmp_path: Path, place: tuple[str, ...], value: object
+) -> None:
+    path = tmp_path / "m.safetensors"
+    made.save(path)
+    tensors, header = read_tensors(path)
+    *way, last = place
+    inner = header["config"]
+    for name in way:
+        inner = inner[name]
+    inner[last] = value
+    write_tensors(path, tensors, header)
+    with pytest.raises(UserError) as caught:
+        Checkpoint.load(path).denoiser()
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_a_network_larger_than_the_weights_in_the_file(made: Checkpoint) -> None:
+    made.config = dataclasses.replace(
+        made.config, network=dataclasses.replace(made.config.network, widths=(1024, 1024))
+    )
+    with pytest.raises(UserError, match="larger than the weights"):
+        made.denoiser()
+
+
+def test_a_header_nested_too_deep(made: Checkpoint, tmp_path: Path) -> None:
+    for text in ("[" * 100_000, '{"config":' * 100_000, "9" * 5000):
+        save_file({"a": torch.zeros(2)}, tmp_path / "x", metadata={KEY: text})
+        with pytest.raises(UserError):
+            Checkpoint.load(tmp_path / "x")
 
 
 # -- atomic ----------------------------------------------------------------------------------------

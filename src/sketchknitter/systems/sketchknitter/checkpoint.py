@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from sketchknitter.classes import check_names
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.errors import UserError
 from sketchknitter.files import FORMAT, described_by, read_tensors, write_tensors
@@ -69,6 +70,7 @@ class Checkpoint:
             raise UserError(f"{path}: holds {header.get('kind', 'something else')}, not a model")
         with described_by(path):
             config = ModelConfig.from_dict(header.get("config", {}))
+            check_names(config.classes)
             shape = (len(config.classes) + 1, config.codec.max_points + 1)
             if tensors["lengths"].shape != shape:
                 raise ValueError(f"lengths {tuple(tensors['lengths'].shape)}, not {shape}")

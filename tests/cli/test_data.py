@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import subprocess
@@ -54,6 +55,41 @@ def test_prepare_then_info(files: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "pen lifts" in said
     assert "█" in said
     assert "max_points 96" in said
+
+
+def test_one_class_is_one_class(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["data", "prepare", str(files / "cat.ndjson"), "-o", str(files / "prepared")])
+    assert "; 1 class; " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [{"counts": None}, {"filters": [1]}, {"sources": [{}]}, {"statistics": {}}, {"total": "x"}],
+    ids=lambda bad: next(iter(bad)),
+)
+def test_a_damaged_report_is_one_line(
+    files: Path, capsys: pytest.CaptureFixture[str], bad: dict[str, object]
+) -> None:
+    out = files / "prepared"
+    main(["data", "prepare", str(files / "cat.ndjson"), "-o", str(out)])
+    path = out / "prepared.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | bad))
+    assert "prepared.json: its report is damaged" in failed(capsys, "info", str(out))
+
+
+def test_names_of_files_reach_the_terminal_harmless(
+    files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = files / "\x1b[31mred\u202egnp.svg"
+    evil.write_text("no drawing")
+    main(["data", "prepare", str(files), "-o", str(files / "prepared")])
+    said = capsys.readouterr()
+    error = failed(capsys, "info", str(evil))
+    for text in (said.out, said.err, error):
+        assert "\x1b[31m" not in text
+        assert "\u202e" not in text
+    assert r"\x1b[31mred\u202egnp.svg" in said.out
+    assert r"\x1b[31mred\u202egnp.svg" in error
 
 
 def test_info_of_files(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,6 +177,7 @@ def test_view_draws_what_was_asked_for(files: Path, capsys: pytest.CaptureFixtur
         (["prepare", "cat.ndjson", "-o", "x", "--max-points", "-3"], "max-points"),
         (["prepare", "cat.ndjson", "-o", "x", "--split", "0", "0", "0"], "--split"),
         (["download", "--category", "cat", "--npz", "--raw"], "one form at a time"),
+        (["prepare", "cat.ndjson", "-o", "x", "--processes", "-1"], "--processes must be 0"),
         (["prepare", "cat.ndjson", "--simplyfy", "never"], "simplyfy"),
         (["nonsense"], "nonsense"),
     ],

@@ -59,7 +59,9 @@ def main(argv: list[str] | None = None) -> None:
     try:
         import_module(f"sketchknitter.cli.{VERBS[args[0]][0]}").run(args[1:])
     except UserError as error:
-        print(f"error: {typed(error)}", file=sys.stderr)
+        from sketchknitter.classes import visible
+
+        print(f"error: {visible(typed(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from sketchknitter.classes import visible
 from sketchknitter.data.chunks import Recipe
 from sketchknitter.errors import UserError
 
@@ -91,7 +92,7 @@ class Download:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("quickdraw")
     """the folder to fill"""
     simplified: bool = False
-    """simplified ndjson (the default)"""
+    """simplified ndjson; so it is when no form is named"""
     raw: bool = False
     """raw, timed ndjson"""
     npz: bool = False
@@ -166,26 +167,31 @@ def _prepare(c: Prepare) -> None:
     made = prepare(_named(c.sources), c.out, c.recipe, processes=c.processes)
     info = made.info
     counts = ", ".join(f"{n:,} {split}" for split, n in info["drawings"].items())
-    print(f"{c.out}: {counts}; {len(made.classes)} classes; fingerprint {made.fingerprint[:12]}")
+    kinds = "1 class" if len(made.classes) == 1 else f"{len(made.classes):,} classes"
+    print(f"{c.out}: {counts}; {kinds}; fingerprint {made.fingerprint[:12]}")
     print(_balance(info))
 
 
 def _info(c: Info) -> None:
-    from sketchknitter.data.dataset import PreparedSet, is_prepared
+    from sketchknitter.data.dataset import HEADER, PreparedSet, is_prepared
     from sketchknitter.data.prepare import survey
+    from sketchknitter.files import described_by
 
     sources = _named(c.sources)
     prepared = [s for s in sources if is_prepared(s)]
     for path in prepared:
         data = PreparedSet.open(path)
         print(f"{path}: a prepared set, fingerprint {data.fingerprint[:12]}, {_verified(data)}")
-        print(_report(data.info))
-        print(f"filters    {', '.join(f'{k} {v}' for k, v in data.info['filters'].items())}")
-        size = sum(s["bytes"] for s in data.info["sources"]) / 1e6
-        print(f"sources    {data.info['source_files']} files, {size:,.1f} MB")
+        with described_by(path / HEADER, "its report"):
+            print(_report(data.info))
+            print(f"filters    {', '.join(f'{k} {v}' for k, v in data.info['filters'].items())}")
+            size = sum(s["bytes"] for s in data.info["sources"]) / 1e6
+            print(f"sources    {data.info['source_files']} files, {size:,.1f} MB")
     if others := [s for s in sources if s not in prepared]:
         files, tally = survey(others, processes=c.processes)
-        print(f"{files[0]}" + (f" and {len(files) - 1} more files" if len(files) > 1 else ""))
+        print(
+            visible(f"{files[0]}") + (f" and {len(files) - 1} more files" if len(files) > 1 else "")
+        )
         archives = any(f.suffix.lower() == ".npz" for f in files)
         print(_report(tally.report(), splits=archives))  # other files have no splits of their own
 
@@ -250,7 +256,7 @@ def _balance(report: dict[str, Any]) -> str:
     for reason, count in report["rejects"].items():
         first = next((e for e in report["reject_examples"] if e["reason"] == reason), None)
         where = f"  (first: {first['source']}, {first['position']})" if first else ""
-        lines.append(f"  {count:>8,}  {reason}{where}")
+        lines.append(visible(f"  {count:>8,}  {reason}{where}"))
     return "\n".join(lines)
 
 
@@ -287,7 +293,8 @@ def _classes(counts: dict[str, dict[str, int]], splits: bool) -> list[str]:
     wide = max((len(name) for name in counts), default=0)
     for name, split in list(counts.items())[:_CLASSES_SHOWN]:
         numbers = split.values() if splits else [sum(split.values())]
-        lines.append(f"  {name or '(no label)':<{wide}}  {' / '.join(f'{n:,}' for n in numbers)}")
+        shown = visible(name or "(no label)")
+        lines.append(f"  {shown:<{wide}}  {' / '.join(f'{n:,}' for n in numbers)}")
     if len(counts) > _CLASSES_SHOWN:
         lines.append(f"  … and {len(counts) - _CLASSES_SHOWN} more")
     return lines

@@ -68,7 +68,7 @@ class RunOptions:
     log_dir: str = "logs"
     """folder of the run"""
     model_path: str = ""
-    """start from these weights: a .safetensors file, a folder, a hub id"""
+    """start from these weights: shipped, a .safetensors file, a folder, a hub id"""
     resume: bool = False
     """continue the run in --log-dir, with its options, bit for bit"""
     resume_checkpoint: str = ""
@@ -292,7 +292,8 @@ def _introduce(training: DenoiserRun, dropped: int) -> None:
     many = f"{trainer.world} processes, " if trainer.world > 1 else ""
     print(
         f"{training.folder}: {len(trainer.data.train):,} drawings of"
-        f" {len(trainer.model.classes) or 'no'} classes{left_out},"
+        f" {len(trainer.model.classes) or 'no'}"
+        f" class{'' if len(trainer.model.classes) == 1 else 'es'}{left_out},"
         f" {len(trainer.data.valid):,} held out; {size / 1e6:.2f} M parameters on"
         f" {trainer.device}, {many}{torch.get_num_threads()} threads, {trainer.config.precision}",
         flush=True,

@@ -31,7 +31,7 @@ from sketchknitter.data.chunks import (
 from sketchknitter.data.dataset import AnyPath, is_prepared
 from sketchknitter.data.flat import of_block
 from sketchknitter.data.simplified import parse_simplified
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 from sketchknitter.io import ndjson, npz
 from sketchknitter.io.lines import iter_line_blocks
 from sketchknitter.io.npz import Rows
@@ -310,8 +310,10 @@ def read_tasks(
             result is the same for any number.
 
     Raises:
-        UserError: a file that cannot be read, or a worker that died.
+        UserError: a file that cannot be read, a worker that died, or fewer than 0 processes.
     """
+    if processes < 0:
+        raise SettingError("processes", f"must be 0 (all cores) or more, not {processes}")
     enough = sum(t.size for t in tasks) >= PARALLEL_FROM or len(tasks) >= PARALLEL_FILES
     count = min(processes or (cores() if enough else 1), len(tasks))
     if count <= 1:

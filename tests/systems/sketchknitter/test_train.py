@@ -21,9 +21,10 @@ from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors
 from sketchknitter.plot import Series, lines, ticks
 from sketchknitter.settings import AugmentConfig, BackboneConfig, DiffusionConfig, OptimConfig
+from sketchknitter.systems.sketchknitter import run
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
-from sketchknitter.systems.sketchknitter.pens import calibrate_pens, threshold
+from sketchknitter.systems.sketchknitter.pens import PenCalibration, calibrate_pens, threshold
 from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, digest, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.ema import ema_rates
@@ -290,7 +291,7 @@ def test_calibration_finds_the_threshold_of_a_timid_head(data: PreparedSet) -> N
 def test_a_run_leaves_everything_behind(data: PreparedSet, tmp_path: Path) -> None:
     optim = dataclasses.replace(OPTIM, ema_rate="0.3,0.99")
     said: list[str] = []
-    run = DenoiserRun(
+    training = DenoiserRun(
         DenoiserTrainer(data, tiny(), optim),
         tmp_path / "run",
         save_interval=6,
@@ -298,7 +299,7 @@ def test_a_run_leaves_everything_behind(data: PreparedSet, tmp_path: Path) -> No
         record={"command": "x"},
         say=said.append,
     )
-    assert run.go()
+    assert training.go()
     names = {p.name for p in (tmp_path / "run").iterdir()} - {"tensorboard"}
     assert names == {
         "log.jsonl",
@@ -320,10 +321,26 @@ def test_a_run_leaves_everything_behind(data: PreparedSet, tmp_path: Path) -> No
     assert model.record["command"] == "x"
     assert model.record["updates"] == 12
     assert model.record["losses"]["valid_loss"] == judged[-1]["valid_loss"]
-    assert model.record["sha256"] == digest(model.weights) == run.digests()[0]
+    assert model.record["sha256"] == digest(model.weights) == training.digests()[0]
     assert model.config.codec.pen_break == judged[-1]["pen_break"]
     other = Checkpoint.load(tmp_path / "run" / "model-ema0.99.safetensors")
     assert digest(other.weights) != digest(model.weights)
+
+
+def test_a_resumed_run_that_is_stopped_at_once_keeps_its_threshold(
+    data: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = PenCalibration(0.31, 0.9, 0.2, 12)
+    monkeypatch.setattr(run, "calibrate_pens", lambda *args: found)
+    assert DenoiserRun(DenoiserTrainer(data, tiny(), OPTIM), tmp_path).go(6)
+    again = DenoiserRun(DenoiserTrainer(data, tiny(), OPTIM), tmp_path)
+    again.resume()
+    assert not again.go(stop=lambda: True)
+    made = Checkpoint.load(tmp_path / "model.safetensors")
+    assert made.record["updates"] == 7
+    assert made.config.codec.pen_break == 0.31
+    assert made.record["pens"] == found.to_dict()
+    assert "valid_loss" in made.record["losses"]
 
 
 def test_tensorboard_reads_the_log(data: PreparedSet, tmp_path: Path) -> None:

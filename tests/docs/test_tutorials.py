@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tyro
 from PIL import Image
 
 import tiny_model
 from sketchknitter import io
-from sketchknitter.cli import main
+from sketchknitter.cli import completion, main
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.files import WEIGHTS
 from sketchknitter.raster import render
@@ -69,6 +71,54 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     tiny_model.half().with_label("cat").save("half.svg")
     return tmp_path
+
+
+def readme() -> Iterator[list[str]]:
+    """Words of every command of the README."""
+    for line in (ROOT.parent / "README.md").read_text().splitlines():
+        words = shlex.split(line, comments=True) if line.startswith("sketchknitter ") else []
+        if len(words) > 1:
+            yield words[1:]
+
+
+def test_every_command_of_the_readme_is_understood(place: Path) -> None:
+    asked = set()
+    for verb, *words in readme():
+        module, kind = completion.OPTIONS[verb]
+        options = getattr(import_module(f"sketchknitter.cli.{module}"), kind)
+        flat = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+        tyro.cli(options, args=words, config=flat)
+        asked.add(verb)
+    assert asked >= {"sample", "complete", "heal", "data", "train", "evaluate", "table"}
+
+
+def test_the_readme_evaluates_what_was_drawn(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    (place / "drawings").mkdir()
+    for kind in ("cat", "pig"):
+        walks = (rng.normal(0, 12, (9, 2)).cumsum(axis=0).round() for _ in range(400))
+        drawn = [Sketch([w], kind) for w in walks]
+        io.write(drawn, place / f"drawings/{kind}.ndjson")
+        io.write(drawn[:20], place / "mine.ndjson")
+    for verb, *words in readme():
+        if verb == "evaluate":
+            main([verb, *words, "--geometry-repeats", "0"])
+        elif words[:1] == ["prepare"]:
+            main([verb, *words])
+    assert Path("report.html").exists()
+    assert "fid_sketch" in capsys.readouterr().out
+
+
+def test_what_make_demo_draws_is_no_news_to_git() -> None:
+    ignored = ROOT.parent / ".gitignore"
+    if not ignored.exists():
+        pytest.skip("no checkout")
+    recipe = (ROOT.parent / "Makefile").read_text().partition("\ndemo:")[2].partition("\n\n")[0]
+    drawn = re.findall(r"-o (\S+)", recipe)
+    assert drawn
+    assert {f"/{name}" for name in drawn} <= set(ignored.read_text().splitlines())
 
 
 def test_own_drawings(place: Path) -> None:

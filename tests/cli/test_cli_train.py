@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from sketchknitter.cli import main, train
+from sketchknitter.cli.process import commit
 from sketchknitter.errors import UserError
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 
@@ -207,6 +208,26 @@ def test_bad_input_ends_with_one_line_and_status_2(
     assert lines[-1].startswith("error: ")
     assert message in lines[-1]
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_the_commit_is_asked_for_without_writing_to_the_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A git that is killed while it writes leaves a lock behind."""
+    here = str(tmp_path / "src/package/cli/process.py")
+    monkeypatch.setattr("sketchknitter.cli.process.__file__", here)
+    assert commit() is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    (tmp_path / "a").write_text("one")
+    for words in (["init", "-q"], ["add", "a"], ["commit", "-q", "-m", "a"]):
+        subprocess.run([*git, *words], check=True)
+    index = tmp_path / ".git" / "index"
+    os.utime(tmp_path / "a", (1, 1))  # git would note that it is the same all the same
+    before = index.read_bytes()
+    assert re.fullmatch(r"[0-9a-f]{40}", commit() or "")
+    (tmp_path / "a").write_text("two")
+    assert (commit() or "").endswith("-dirty")
+    assert index.read_bytes() == before
 
 
 def test_fewer_drawings_than_a_batch_shrink_it_and_say_so(

@@ -43,6 +43,9 @@ def test_missing_and_foreign_weights_are_refused(tmp_path):
         Recognizer.load(tmp_path / "none.safetensors")
     with pytest.raises(UserError, match="not a guide"):
         Recognizer.load(GUIDE_WEIGHTS.with_name("judge.safetensors"))
+    Recognizer(("a", "\x1b[31mb")).save(tmp_path / "g.safetensors")
+    with pytest.raises(UserError, match="characters that are not seen"):
+        Recognizer.load(tmp_path / "g.safetensors")
 
 
 def test_shipped_guide_is_small_and_says_how_it_was_made():

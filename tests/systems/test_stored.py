@@ -92,6 +92,11 @@ def test_what_is_no_system_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a model of"):
         Stored.read(path).check(Other, path)
     wrong = made()
+    wrong.classes = ("line\n\x1b[31m",)
+    wrong.save(path)
+    with pytest.raises(UserError, match="damaged"):
+        Stored.read(path)
+    wrong = made()
     wrong.weights = nn.Linear(2, 1).state_dict()
     wrong.save(path)
     with pytest.raises(UserError, match="do not fit"):

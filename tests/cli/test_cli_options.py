@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 import shlex
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from sketchknitter import cli
 from sketchknitter.cli import sample, shim, train
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.errors import UserError
@@ -286,7 +288,7 @@ def test_options_survive_toml(tmp_path: Path) -> None:
 
 
 # -- speed -----------------------------------------------------------------------------------------
-@pytest.mark.parametrize("verb", ["", "train", "sample"])
+@pytest.mark.parametrize("verb", ["", *(v for v in cli.VERBS if v != "data"), "data prepare"])
 def test_help_has_examples_and_never_loads_torch(verb: str) -> None:
     code = (
         "import sys\nfrom sketchknitter.cli import main\n"
@@ -297,6 +299,17 @@ def test_help_has_examples_and_never_loads_torch(verb: str) -> None:
     assert done.returncode == 0, done.stderr
     assert f"sketchknitter {verb}".strip() in done.stdout
     assert "examples:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "verb", [*(v for v in cli.VERBS if v != "data"), "data prepare", "data view", "data download"]
+)
+def test_help_says_a_default_once(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):
+        cli.main([*verb.split(), "--help"])
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert not re.search(r"\((the )?default[^()]*\) \(default:", text)
+    assert ":class:" not in text
 
 
 def test_a_table_takes_every_core_unless_something_else_spreads_the_work(

@@ -63,10 +63,12 @@ def test_exactly_n_of_a_class(sample: Callable[..., str], suffix: str, n: int) -
     sketches = list(io.read(f"out{suffix}"))
     assert len(sketches) == n
     assert {s.label for s in sketches} == {"ice cream"}
-    assert re.match(rf"out\{suffix}: {n} sketch(es)? of ice cream, [\d.e-]+ s each", said)
+    many = "sketch" if n == 1 else "sketches"
+    assert re.match(rf"out\{suffix}: {n} {many} of ice cream, [\d.e-]+ s each", said)
 
 
 def test_without_anything_a_page_of_all_classes(sample: Callable[..., str]) -> None:
+    assert sample("-n", "1").startswith("sketches.svg: 1 sketch of 1 class, ")
     assert sample().startswith("sketches.svg: 25 sketches of 2 classes")
     sample("-o", "same.ndjson")
     same = list(io.read("same.ndjson"))
@@ -165,6 +167,12 @@ def test_pen_break_lifts_never_and_always(sample: Callable[..., str]) -> None:
         (["-n", "0"], "-n must be at least 1"),
         (["-o", "x.bmp"], "no writer"),
         (["-o", "nowhere/x.svg"], "no such folder"),
+        (["--steps", "0"], "--steps must lie in 2 … 40, not 0"),
+        (["--threads", "-1"], "--threads must be 0"),
+        (["--guidance", "-1"], "--guidance must be at least 0"),
+        (["--interval", "0.9", "0.1"], "--interval takes two shares of T, the lower one first"),
+        (["--pen-break", "2"], "--pen-break must lie in 0 … 1"),
+        (["--animate", "--denoising"], "give one"),
         (["--steps", "41"], "--steps must lie in 2 … 40"),
         (["--sampler", "magic"], "no sampler 'magic'"),
         (["--timesteps", "magic"], "no timesteps policy 'magic'"),

@@ -138,6 +138,12 @@ def test_wrong_options_are_refused_before_any_work(weights, drawing, tmp_path, c
     assert "0,2" in fails(["heal", str(drawing), "--keep", "a", *out], capsys)
     assert "no stroke 9" in fails(["heal", str(drawing), "--keep", "9", *out], capsys)
     assert "strength" in fails(["heal", str(drawing), "--strength", "2", *out], capsys)
+    for verb in ("complete", "heal", "vary"):
+        for option, value in (("steps", "0"), ("guidance", "-1"), ("eta", "2"), ("threads", "-1")):
+            error = fails([verb, str(drawing), f"--{option}", value, *out], capsys)
+            assert error.startswith(f"error: --{option} must")
+    two = [str(drawing), str(drawing)]
+    assert "--steps must" in fails(["interpolate", *two, "--steps", "0", *out], capsys)
     assert not list(tmp_path.glob("x.*"))
 
 

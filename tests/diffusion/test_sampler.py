@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import diffusers
@@ -17,6 +19,7 @@ from sketchknitter.diffusion.guidance.clamped import Clamped
 from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import (
+    METHODS,
     Ddim,
     Ddpm,
     DpmSolver2M,
@@ -30,6 +33,7 @@ from sketchknitter.diffusion.sampler import (
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.diffusion.timesteps import Grid, StepRecord, grid
 from sketchknitter.errors import UserError
+from sketchknitter.settings import Settings
 
 LINEAR = Schedule("linear", 1000)
 UNIFORM = list(range(980, -1, -20))
@@ -351,6 +355,17 @@ def test_state_keeps_chosen_rows() -> None:
     assert torch.equal(kept.x, x[[0, 2]])
     assert kept.half_log_snr is not None
     assert torch.equal(kept.half_log_snr, lam[[0, 2]])
+
+
+def test_two_names_of_one_method_are_said_to_be_so() -> None:
+    x, levels = start(), [900, 500, 100, 0]
+    same(*(trajectory(method(name), levels, x) for name in ("ancestral", "ddpm")))
+    help_ = " ".join(inspect.getsource(Settings).split())
+    assert "ddpm is another name for it" in help_
+    others = [name for name in METHODS if name != "ddpm"]
+    for a, b in combinations(others, 2):
+        pair = [trajectory(method(name), levels, x)[-1] for name in (a, b)]
+        assert not torch.allclose(*pair), (a, b)
 
 
 def test_unknown_names_and_values() -> None:

@@ -182,7 +182,7 @@ def test_one_model_against_steps(whole: tuple, prepared: PreparedSet, tmp_path: 
                 "group": "frontier",
                 "model": "given",
                 "settings": {"guidance": 1.0},
-                "axes": {"sampler": ["ddim"], "steps": [2, 3, 4]},
+                "axes": {"sampler": ["ddim"], "steps": [4, 2, 3]},
             },
             {
                 "name": "{timesteps}",
@@ -203,6 +203,8 @@ def test_one_model_against_steps(whole: tuple, prepared: PreparedSet, tmp_path: 
     assert "frontier.png" in names
     text = (tmp_path / "results.md").read_text()
     assert "### Against ddim 4" in text
+    places = [text.index(f"\n| ddim {steps} |") for steps in (2, 3, 4)]
+    assert places == sorted(places)  # whatever their order in the declaration
     base, low = (rows[n].figures["all"]["fid_sketch"] for n in ("ddim 4", "ddim 2"))
     apart = sum(a - b for a, b in zip(low, base, strict=True)) / 2
     assert f"| ddim 2 | {number(apart)} ±" in text

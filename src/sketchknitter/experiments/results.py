@@ -15,7 +15,7 @@ from sketchknitter.experiments import sets, work
 from sketchknitter.experiments.cache import Part
 from sketchknitter.experiments.declare import CLEAN, REAL, Row, Table
 from sketchknitter.experiments.plan import Plan
-from sketchknitter.experiments.runner import Meter, Runner, Silent
+from sketchknitter.experiments.runner import Meter, Runner
 from sketchknitter.experiments.steps import Context
 from sketchknitter.experiments.team import Team, first
 from sketchknitter.seeds import Stream, stream
@@ -92,10 +92,12 @@ def run_table(
     """
     plan = Plan(table, context, folder)
     plan.check()
+    runner = Runner(context, plan.cache.folder, meter, jobs, team)
+    runner.meter.start("trying every row")
     with first(team, "trying"):  # the others find its answers in the cache
-        rows, omitted = plan.possible((meter or Silent()).start)
+        rows, omitted = plan.possible()
     steps = {row.name: [plan.measurement(row, s) for s in table.seeds(row)] for row in rows}
-    failed = Runner(context, plan.cache.folder, meter, jobs, team).run(plan.steps(rows))
+    failed = runner.run(plan.steps(rows))
     for row in list(rows):
         if reasons := [r for s in steps[row.name] if (r := failed.get(s.part.folder))]:
             omitted[row.name] = reasons[0]

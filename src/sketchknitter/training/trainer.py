@@ -158,12 +158,12 @@ class Trainer(Generic[Goal]):
         return chosen
 
     def _seconds(self, precision: Any) -> float:
-        """Of the gradients of the first batch in a precision, all processes together."""
+        """Of the gradients of the next batch in a precision, all processes together."""
         kept, self.config = self.config, dataclasses.replace(self.config, precision=precision)
-        spent = []
+        i, spent = self.iteration, []
         for _ in range(3):  # the first makes the kernels and the room
             start = time.perf_counter()
-            self._backward(self.source(0).to(self.device), self.streams(0))
+            self._backward(self.source(i).to(self.device), self.streams(i))
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
             spent.append(time.perf_counter() - start)

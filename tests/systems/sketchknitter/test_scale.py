@@ -45,7 +45,7 @@ class Watched:
 
     def __init__(self, array: np.ndarray) -> None:
         self.array, self.read = array, 0
-        self.dtype, self.shape = array.dtype, array.shape
+        self.dtype, self.shape, self.nbytes = array.dtype, array.shape, array.nbytes
 
     def __len__(self) -> int:
         return len(self.array)

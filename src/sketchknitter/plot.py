@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
-COLORS = ("#9db4c8", "#1f5f99", "#c8501e", "#3c8c40", "#7a4fa3", "#666666")
+COLORS = (
+    *("#9db4c8", "#1f5f99", "#c8501e", "#3c8c40", "#7a4fa3", "#666666", "#d9a520", "#d1639a"),
+    *("#2aa7a7", "#8c5a2b", "#9acd32", "#111111", "#e57373", "#5c6bc0", "#b39ddb", "#bbbbbb"),
+)
 _INK, _GRID = "#333333", "#dddddd"
 Box = tuple[float, float, float, float]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont

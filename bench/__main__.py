@@ -1,8 +1,8 @@
 """``python -m bench``: every bench in turn; tables on stdout, figures in runs/bench/*.json.
 
 Each bench is a script of its own (``python bench/official.py --help``) and compares within one run,
-so its ratios hold on a busy machine too; the seconds beside them do not. ``overfit.py`` is left out:
-it trains every rival for an hour and a half and measures no speed.
+so its ratios hold on a busy machine too; the seconds beside them do not. ``overfit.py`` is left
+out: it trains every rival for an hour and a half and measures no speed.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     args = parser.parse_args()
     model = SketchKnitter.from_pretrained(args.model)
-    settings = Settings(timesteps="shortcut-static", steps=args.steps)
+    settings = Settings(timesteps="shortcut-static", steps=args.steps).filled()
     grid = model.policy(settings)
     asking = Silent(args.steps, model.denoiser.schedule, model.calibration, model.scorer, grid=grid)
     lengths = [model.draw_length(0, SketchNoise.keyed(0, [i]).streams[0]) for i in range(args.n)]

@@ -13,6 +13,7 @@ ParametrizationName = Literal["eps", "v", "x0"]
 PenName = Literal["head", "bits"]
 LevelSamplerName = Literal["uniform", "loss-second-moment"]
 BackboneName = Literal["unet1d", "transformer", "official"]
+PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 DistillationName = Literal["progressive", "consistency"]
 RepresentationName = Literal["offset", "leaky", "absolute"]
 MOST_BLOCKS = 1000  # residual blocks for each level
@@ -131,7 +132,7 @@ class TrainingConfig:
     """largest norm of the gradient"""
     ema_rate: str = "0.999"
     """decay of the averaged weights; a comma list keeps several, the first is shipped"""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "float32"
+    precision: PrecisionName = "float32"
     """autocast type; bfloat16 pays off only where the processor has it"""
     fp16_scale_growth: float = 1e-3
     """float16: growth of log2(loss scale) at each update that does not overflow"""
@@ -157,7 +158,7 @@ class OptimConfig(TrainingConfig):
 
     schedule_sampler: LevelSamplerName = "uniform"
     """noise levels seen: uniform, or loss-second-moment"""
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    precision: PrecisionName = "auto"
     """autocast type; auto tries float32 and bfloat16 at the start of a long training and takes the
     faster one"""
     label_dropout: float = 0.1

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tyro
 
@@ -221,8 +221,8 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
     trainer = DenoiserTrainer(data, model, options.optim, options.augment, device, weights)
     own = Path(options.run.resume_checkpoint or Path(options.run.log_dir) / "state.safetensors")
     going_on = options.run.resume or options.run.resume_checkpoint
-    settled: Any = trainer.settle(own if going_on else None)
-    optim = dataclasses.replace(options.optim, precision=settled)
+    precision = trainer.settle(own if going_on else None)
+    optim = dataclasses.replace(options.optim, precision=precision)
     options = dataclasses.replace(options, optim=optim)
     record = {
         "command": "sketchknitter train " + " ".join(map(quote, argv)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +50,9 @@ class StrokeSystem(Trainable):
     budget: Budget = dataclasses.field(default_factory=Budget)
     augmented: bool = True
 
+    @abstractmethod
     def design(self) -> Design[Any]:
         """What makes the system itself."""
-        raise NotImplementedError
 
     @property
     def usual(self) -> int:
@@ -62,9 +63,9 @@ class StrokeSystem(Trainable):
         """Whether a model is the last one."""
         return Facts.of(stored).finished
 
+    @abstractmethod
     def least(self) -> Sizes:
         """The sizes of the least network."""
-        raise NotImplementedError
 
     def small(self) -> Self:
         """The same recipe at its least size, for two updates."""

@@ -195,6 +195,9 @@ class DistillConfig(OptimConfig):
     """the least and the largest guidance weight that the student takes as an input"""
     interval: tuple[float, float] = (0.1, 0.95)
     """the teacher's guidance acts between these shares of T"""
+    autoguidance: float = 2.0
+    """how far the teacher steers away from what the model of --weak-path makes of it; 1 is not at
+    all"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

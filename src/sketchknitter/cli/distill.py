@@ -44,6 +44,9 @@ class DistillOptions:
     """what to add"""
     model_path: str = ""
     """the model: a .safetensors file or a run's folder; a student that it has already teaches"""
+    weak_path: str = ""
+    """the same model at an early save of its training, which the teacher steers away from
+    (autoguidance); students come out more recognizable"""
     data_dir: tuple[str, ...] = ()
     """drawings to be noised: a prepared set, a folder of drawing files, or drawing files"""
     log_dir: str = "logs"
@@ -106,7 +109,8 @@ def _distill(options: Distill, device: str, argv: list[str]) -> int:
     checkpoint = Checkpoint.load(locate(what.model_path))
     data = open_together(what.data_dir, checkpoint.config.classes or None)
     data, _ = within(data, checkpoint.config.codec.max_rows)
-    trainer = DistillTrainer(data, checkpoint, how, options.augment, device)
+    weak = Checkpoint.load(locate(what.weak_path)) if what.weak_path else None
+    trainer = DistillTrainer(data, checkpoint, how, options.augment, device, weak)
     trainer.settle(Path(what.log_dir) / "state.safetensors" if what.resume else None)
     record = {
         "command": "sketchknitter train " + " ".join(map(quote, argv)),

@@ -16,6 +16,7 @@ from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.data.prepare import prepare
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import expand
+from sketchknitter.diffusion.guidance.autoguided import Autoguided
 from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.noise import SketchNoise
@@ -167,6 +168,50 @@ def test_weights_of_their_own_for_each_sketch(
         torch.testing.assert_close(together.x0[index], out.x0, atol=1e-4, rtol=1e-4)
 
 
+def weak() -> Checkpoint:
+    """The model's like, with other weights."""
+    base = model().checkpoint
+    rng = torch.Generator().manual_seed(5)
+    moved = {k: v + 0.05 * torch.randn(v.shape, generator=rng) for k, v in base.weights.items()}
+    return dataclasses.replace(base, weights=moved)
+
+
+def test_autoguidance_steers_away_from_the_weak_network(
+    random_rows: Callable[..., list[np.ndarray]],
+) -> None:
+    examples = batch(random_rows)
+    own = examples.batch
+    strong, worse = model().denoiser, weak().denoiser()
+    t = torch.tensor([999, 900, 700, 500, 300, 200, 100, 5])
+    noise = SketchNoise([np.random.default_rng(i) for i in range(8)])
+    x_t = noise.normal(own.length.tolist(), own.xy.shape[1], 5)
+    label = torch.where(torch.arange(8) % 3 == 0, 2, own.label)
+    teacher = Teacher(strong, 4, len(NAMES), (0.15, 0.95), worse, 2.5)
+    weight = torch.linspace(1, 4, 8)
+    together = teacher.model(examples, weight)(x_t, t, label, own.mask)
+
+    def alone(i: int, label: int) -> torch.Tensor:
+        one = torch.tensor([i])
+        asked = (x_t[one], t[one], torch.tensor([label]), own.mask[one])
+        a, b = (Conditioned(d, examples[one])(*asked).x0[0] for d in (strong, worse))
+        return b + 2.5 * (a - b)
+
+    for i in range(8):
+        wanted, named = alone(i, int(label[i])), int(label[i]) != 2
+        if named and 150 <= int(t[i]) <= 950:
+            plain = alone(i, 2)
+            wanted = plain + float(weight[i]) * (wanted - plain)
+        torch.testing.assert_close(together.x0[i], wanted, atol=1e-3, rtol=1e-3)
+    # what is known stays; of itself, or at weight 1, it is the strong network
+    known = ~examples.free.expand_as(together.x0)
+    clean = strong.state(own.xy, own.pen)
+    torch.testing.assert_close(together.x0[known], clean[known])
+    plain = Conditioned(strong, examples)
+    for same in (Autoguided(plain, plain, 3.0), Autoguided(plain, Conditioned(worse, examples), 1)):
+        out = same(x_t, t, label, own.mask)
+        torch.testing.assert_close(out.x0, plain(x_t, t, label, own.mask).x0)
+
+
 def test_no_label_reads_no_weight() -> None:
     student = pupil()[0].network
     torch.nn.init.normal_(student.backbone.embedding.weight.weight, std=0.1)
@@ -196,6 +241,27 @@ def test_it_learns_and_resumes_bit_for_bit(data: PreparedSet, tmp_path: Path) ->
     second.resume()
     second.go()
     assert second.digests() == whole.digests()
+
+
+def test_a_weak_model_teaches_what_to_leave(data: PreparedSet, tmp_path: Path) -> None:
+    base = model().checkpoint
+    students = {}
+    for name, worse in (("plain", None), ("weak", weak())):
+        trainer = DistillTrainer(data, base, HOW, AugmentConfig(0, 0, 0), weak=worse)
+        DistillRun(trainer, tmp_path / name, save_interval=2).go()
+        students[name] = Checkpoint.load(tmp_path / name / "model.safetensors")
+    extras = {name: digest(made.extras) for name, made in students.items()}
+    assert extras["plain"] != extras["weak"]
+    # another weak model is another training
+    for worse in (None, base):
+        other = DistillTrainer(data, base, HOW, AugmentConfig(0, 0, 0), weak=worse)
+        with pytest.raises(UserError, match="another weak"):
+            other.load_state(tmp_path / "weak" / "state.safetensors")
+    with pytest.raises(UserError, match="no use for a weak model"):
+        DistillTrainer(data, students["weak"], dataclasses.replace(HOW, steps=2), weak=weak())
+    larger = tiny(classes=(*NAMES, "pig"), conditions=True).checkpoint
+    with pytest.raises(UserError, match="another configuration"):
+        DistillTrainer(data, base, HOW, weak=larger)
 
 
 def test_stages_follow_each_other(data: PreparedSet, tmp_path: Path) -> None:
@@ -287,7 +353,7 @@ def test_the_command(data: PreparedSet, tmp_path: Path, capsys: pytest.CaptureFi
     model().checkpoint.save(path)
     words = ["train", "--stage", "distill", "--model-path", str(path), "--data-dir"]
     words += [str(data.path), "--log-dir", str(tmp_path / "run"), "--iterations", "2"]
-    words += ["--batch-size", "8", "--save-interval", "1"]
+    words += ["--batch-size", "8", "--save-interval", "1", "--weak-path", str(path)]
     main(words)
     assert "finished" in capsys.readouterr().out
     main(["sample", "cat", "--model-path", str(tmp_path / "run"), "-o", str(tmp_path / "c.svg")])

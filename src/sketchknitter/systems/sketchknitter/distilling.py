@@ -2,7 +2,8 @@
 
 Progressive distillation (Salimans & Ho 2022, algorithm 2) of a teacher with classifier-free
 guidance, whose weight becomes an input of the student (Meng et al. 2023): the student takes one
-DDIM step where the teacher takes several. Or consistency distillation: each step leads to the data,
+DDIM step where the teacher takes several. Autoguidance by a less trained network (Karras et al.
+2024) is absorbed as well, at one weight. Or consistency distillation: each step leads to the data,
 and sampling adds fresh noise in between. Conditions and pens are distilled with the rest of the
 state. A model file holds its student beside its own weights, so both are one download:
 
@@ -37,6 +38,7 @@ from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import Denoiser, expand
+from sketchknitter.diffusion.guidance.autoguided import Autoguided
 from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.noise import SketchNoise
@@ -69,19 +71,27 @@ class Teacher:
         steps: of its trailing grid.
         null: label index that means "no label".
         interval: shares of T between which guidance acts; an earlier student has its own.
+        weak: a less trained denoiser to steer away from, frozen; an earlier student has absorbed
+            its own.
+        autoguidance: the weight of that.
     """
 
     denoiser: Denoiser
     steps: int
     null: int
     interval: tuple[float, float]
+    weak: Denoiser | None = None
+    autoguidance: float = 1.0
 
     def model(self, batch: ConditionedBatch, weight: Tensor) -> Model:
         """Asked for the drawings of ``batch`` at guidance weights (B,)."""
         if self.denoiser.guided:
             absorbed = Absorbed(self.denoiser, weight, self.null)
             return Conditioned(self.denoiser, batch, absorbed)
-        return Guided(Conditioned(self.denoiser, batch), weight, self.null, self.interval)
+        model: Model = Conditioned(self.denoiser, batch)
+        if self.weak is not None:
+            model = Autoguided(model, Conditioned(self.weak, batch), self.autoguidance)
+        return Guided(model, weight, self.null, self.interval)
 
     @torch.no_grad()
     def ahead(
@@ -188,10 +198,12 @@ class DistillTrainer(DenoiserTrainer):
         how: steps of student and teacher, and how to learn.
         augment: random changes of drawings.
         device: where the networks live.
+        weak: the same model, trained less, that the teacher steers away from; None for no
+            autoguidance.
 
     Raises:
         UserError: a model without given lengths and pens as bits, a student to whom the teacher has
-            nothing to teach.
+            nothing to teach, a weak model of another kind or where a student teaches.
     """
 
     def __init__(
@@ -201,6 +213,7 @@ class DistillTrainer(DenoiserTrainer):
         how: DistillConfig,
         augment: AugmentConfig | None = None,
         device: str = "cpu",
+        weak: Checkpoint | None = None,
     ) -> None:
         diffusion = checkpoint.config.diffusion
         if diffusion.pens != "bits" or diffusion.length != "given":
@@ -218,11 +231,17 @@ class DistillTrainer(DenoiserTrainer):
                 "steps", f"must divide the teacher's {steps} and be fewer, not {how.steps}"
             )
         teacher = checkpoint.denoiser() if earlier is None else earlier.denoiser
+        if weak is not None and earlier is not None:
+            raise UserError("a student teaches here, which has no use for a weak model")
+        if weak is not None and weak.config != checkpoint.config:
+            raise UserError("the weak model has another configuration; take an early save")
         self.teacher = Teacher(
-            teacher.to(device).requires_grad_(False),
+            _frozen(teacher, device),
             steps,
             len(checkpoint.config.classes),
             how.interval,
+            None if weak is None else _frozen(weak.denoiser(), device),
+            how.autoguidance,
         )
         fresh = build_denoiser(checkpoint.config, guided=True).state_dict()
         weights = fresh | {k: v.clone() for k, v in teacher.state_dict().items()}
@@ -230,6 +249,7 @@ class DistillTrainer(DenoiserTrainer):
         self.identity |= {
             "teacher": digest(teacher.state_dict()),
             "student": [how.distillation, how.steps],
+            "weak": None if weak is None else [digest(weak.weights), how.autoguidance],
         }
 
     def build(self, model: ModelConfig) -> Denoiser:
@@ -288,6 +308,10 @@ class DistillTrainer(DenoiserTrainer):
             extras=others | {PREFIX + k: v for k, v in made.weights.items()},
             notes=base.notes | {"distilled": note},
         )
+
+
+def _frozen(denoiser: Denoiser, device: str) -> Denoiser:
+    return denoiser.to(device).requires_grad_(False)
 
 
 class Students:

@@ -208,3 +208,4 @@ class DenoiserTrainer(Trainer[Denoising]):
             optim, self.model = self.optim, theirs
             self.identity["config"] = theirs.to_dict()
             self.source = self.task(self.denoiser, self._loader(optim), optim)[1]
+        super().accept(header, path)

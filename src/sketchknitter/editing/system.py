@@ -44,10 +44,9 @@ from sketchknitter.systems.sketchknitter.model import Progress as Drawn
 from sketchknitter.systems.sketchknitter.recognizability import run_stage
 from sketchknitter.systems.sketchknitter.run import MODEL, DenoiserRun, adapted, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
-from sketchknitter.systems.trainable import BETWEEN, MINUTE, SAVES
+from sketchknitter.systems.trainable import BETWEEN, Trainable
 from sketchknitter.training.optimizers import warmup_cosine
 from sketchknitter.training.run import LOG, STATE, Log
-from sketchknitter.training.trainer import Update
 
 TINY = BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=(1,), num_heads=2)
 
@@ -184,7 +183,7 @@ class _Loads:
 
 # -- trained here ----------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Trained(_Loads):
+class Trained(_Loads, Trainable):
     """``kind = "sketchknitter"``: a denoiser trained for the table.
 
     Attributes:
@@ -208,11 +207,9 @@ class Trained(_Loads):
             object.__setattr__(self, "optim", optim)
 
     @property
-    def spent(self) -> Budget:
-        """The budget, or ``optim``'s updates."""
-        if self.budget.updates or self.budget.seconds:
-            return self.budget
-        return dataclasses.replace(self.budget, updates=self.optim.iterations)
+    def usual(self) -> int:
+        """Updates where no budget is given."""
+        return self.optim.iterations
 
     def small(self) -> Trained:
         """The same recipe with a tiny network, for two updates."""
@@ -223,7 +220,7 @@ class Trained(_Loads):
         budget = Budget(updates=2, batch_size=4)
         return dataclasses.replace(self, network=network, optim=optim, budget=budget)
 
-    def train(
+    def run(
         self,
         data: PreparedSet,
         folder: Path,
@@ -231,35 +228,37 @@ class Trained(_Loads):
         start: Path | None = None,
         seed: int = 0,
         device: str = "cpu",
-        progress: Progress = silent,
-    ) -> TrainRecord:
-        """Train to the end of the budget (:meth:`contract.System.train`)."""
-        trainer = self._trainer(data, start, seed, device)
-        budget = self.spent
-        parameters = sum(p.numel() for p in trainer.denoiser.parameters())
+        save_interval: int = 0,
+        log_interval: int = 0,
+    ) -> DenoiserRun:
+        """A training in ``folder``, which has not begun (:meth:`Trainable.run`)."""
+        trainer, budget = self._trainer(data, start, seed, device), self.spent
+        seldom = budget.updates >= BETWEEN or budget.seconds
         run = DenoiserRun(
             trainer,
             folder,
-            save_interval=max(BETWEEN, budget.updates // SAVES) if budget.updates else 10**9,
-            log_interval=BETWEEN if budget.updates >= BETWEEN or budget.seconds else 1,
-            record={"parameters": parameters},
+            save_interval=save_interval or self.save_interval,
+            log_interval=log_interval or (BETWEEN if seldom else 1),
+            record={"parameters": sum(p.numel() for p in trainer.denoiser.parameters())},
         )
-        try:
-            if (folder / STATE).exists():
-                run.resume()
-            else:
-                (folder / LOG).unlink(missing_ok=True)
-            run.go(report=_reporter(run, budget, progress))
-        finally:
-            run.close()
-        log = Log(folder / LOG).read()
+        if not (folder / STATE).exists():
+            run.log.path.unlink(missing_ok=True)
+        return run
+
+    def over(self, folder: Path) -> bool:
+        """Never: the last save is made again, as a kill may have come in the midst of it."""
+        return False
+
+    def record(self, folder: Path) -> TrainRecord:
+        """What a report says of the training in ``folder``."""
+        made, log = Checkpoint.load(folder / MODEL).record, Log(folder / LOG).read()
         return TrainRecord(
-            parameters,
-            trainer.iteration,
-            trainer.config.batch_size,
-            round(trainer.seconds, 1),
-            round(trainer.cpu, 1),
-            int(Checkpoint.load(folder / MODEL).record.get("threads", 0)),
+            made["parameters"],
+            made["updates"],
+            made["batch_size"],
+            made["seconds"],
+            made.get("cpu", 0.0),
+            made["threads"],
             log.curve("loss"),
             log.curve("valid_loss"),
         )
@@ -293,23 +292,6 @@ class Trained(_Loads):
                 min(1.0, (update + 1) / max(1, optim.warmup)) * course(int(1000 * share), share)
             )
         return trainer
-
-
-def _reporter(run: DenoiserRun, budget: Budget, progress: Progress) -> Any:
-    """Tells of updates and saves now and then, fully at each eighth of a budget of seconds."""
-    trainer, saved = run.trainer, time.monotonic()
-    part = int(SAVES * trainer.share(trainer.iteration, trainer.cpu))
-
-    def report(update: Update) -> None:
-        nonlocal saved, part
-        share = max(trainer.share(update.iteration, update.cpu), 1e-9)
-        progress("updates", update.iteration, budget.updates or update.iteration / share)
-        full = bool(budget.seconds) and int(SAVES * share) > part and share < 1
-        if full or time.monotonic() > saved + MINUTE:
-            run.save(brief=not full)
-            saved, part = time.monotonic(), int(SAVES * share)
-
-    return report
 
 
 def shuffled(split: Split, change: RowChange) -> Split:

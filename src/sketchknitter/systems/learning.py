@@ -30,7 +30,7 @@ from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, TrainingConfig
 from sketchknitter.systems.contract import Budget, Generator, Size, TrainRecord
 from sketchknitter.systems.stored import MODEL, Stored
-from sketchknitter.systems.trainable import BETWEEN, PLOTTED, SAVES, Trainable
+from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course
 from sketchknitter.training.run import LOG, Log, Run, Saved
@@ -330,9 +330,10 @@ class LearnedSystem(Trainable):
         """Updates where no budget is given."""
         return self.habits().updates
 
-    def finished(self, stored: Stored) -> bool:
-        """Whether a model is the last one."""
-        return bool(stored.facts.get("training", {}).get("finished"))
+    def over(self, folder: Path) -> bool:
+        """Whether the model in ``folder`` is the last one."""
+        made = (folder / MODEL).exists()
+        return made and bool(Stored.read(folder).facts.get("training", {}).get("finished"))
 
     def small(self) -> LearnedSystem:
         """The same recipe at its least size."""
@@ -403,7 +404,7 @@ class LearnedSystem(Trainable):
             trainer,
             folder,
             products,
-            save_interval=save_interval or max(BETWEEN, (budget.updates or 8_000) // SAVES),
+            save_interval=save_interval or self.save_interval,
             log_interval=min(log_interval, max(1, (budget.updates or 8_000) // 2)),
             plotted=PLOTTED,
         )

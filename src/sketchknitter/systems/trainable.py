@@ -14,7 +14,7 @@ from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.errors import UserError
 from sketchknitter.progress import Progress, silent
 from sketchknitter.systems.contract import Budget, TrainRecord
-from sketchknitter.systems.stored import MODEL, Stored
+from sketchknitter.systems.stored import Stored
 from sketchknitter.training.run import STATE, Run
 from sketchknitter.training.trainer import Update
 
@@ -56,15 +56,23 @@ class Trainable(ABC):
         """A training in ``folder``, which has not begun.
 
         Args:
-            save_interval: updates between full saves; 0 makes about eight of them.
+            save_interval: updates between full saves; 0 makes about eight of them (of a budget of
+                seconds, :meth:`train` does).
 
         Raises:
             UserError: data that it cannot learn from, a ``start`` of another system.
         """
 
+    @property
+    def save_interval(self) -> int:
+        """Updates between two of about eight full saves, where updates are what is counted."""
+        updates = self.spent.updates
+        return max(BETWEEN, updates // SAVES) if updates else 10**9
+
     @abstractmethod
-    def finished(self, stored: Stored) -> bool:
-        """Whether a model is the last one: a kill may come between updates and choices."""
+    def over(self, folder: Path) -> bool:
+        """Whether the model in ``folder`` is the last one: a kill may come between the last update
+        and what follows it."""
 
     @abstractmethod
     def record(self, folder: Path) -> TrainRecord:
@@ -107,7 +115,7 @@ class Trainable(ABC):
         try:
             if (folder / STATE).exists():
                 run.resume()
-            if not (run.trainer.done and self._over(folder)):
+            if not (run.trainer.done and self.over(folder)):
                 report = self._reporter(run, progress, broken)
                 run.go(stop=lambda: bool(broken), report=report)
         finally:
@@ -116,25 +124,25 @@ class Trainable(ABC):
             raise broken[0]
         return self.record(folder)
 
-    def _over(self, folder: Path) -> bool:
-        return (folder / MODEL).exists() and self.finished(Stored.read(folder))
-
     def _reporter(
         self, run: Run, progress: Progress, broken: list[BaseException]
     ) -> Callable[[Update], None]:
-        """Tells of updates and saves now and then; what ``progress`` raises ends the training."""
-        trainer, saved = run.trainer, time.monotonic()
+        """Tells of updates and saves now and then, fully at each eighth of a budget of seconds;
+        what ``progress`` raises ends the training."""
+        trainer, budget, saved = run.trainer, self.spent, time.monotonic()
+        part = int(SAVES * trainer.share(trainer.iteration, trainer.cpu))
 
         def report(update: Update) -> None:
-            nonlocal saved
+            nonlocal saved, part
             share = trainer.share(update.iteration, update.cpu)
-            total = self.spent.updates or round(update.iteration / max(share, 1e-9))
+            total = budget.updates or round(update.iteration / max(share, 1e-9))
             try:
                 progress("updates", update.iteration, total)
             except BaseException as error:  # kept until the state is saved
                 broken.append(error)
-            if time.monotonic() > saved + MINUTE:
-                run.save(brief=True)
-                saved = time.monotonic()
+            full = bool(budget.seconds) and int(SAVES * share) > part and share < 1
+            if full or time.monotonic() > saved + MINUTE:
+                run.save(brief=not full)
+                saved, part = time.monotonic(), int(SAVES * share)
 
         return report

@@ -27,8 +27,8 @@ from sketchknitter.systems.autoregressive.model import Sizes
 from sketchknitter.systems.contract import Budget, Size, TrainRecord
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import name_of
-from sketchknitter.systems.stored import Stored
-from sketchknitter.systems.trainable import BETWEEN, PLOTTED, SAVES, Trainable
+from sketchknitter.systems.stored import MODEL, Stored
+from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.run import LOG, Log, Run
 from sketchknitter.training.trainer import Trainer, place
 
@@ -59,9 +59,9 @@ class StrokeSystem(Trainable):
         """Updates where no budget is given."""
         return self.design().updates if self.size == "published" else CPU_UPDATES
 
-    def finished(self, stored: Stored) -> bool:
-        """Whether a model is the last one."""
-        return Facts.of(stored).finished
+    def over(self, folder: Path) -> bool:
+        """Whether the model in ``folder`` is the last one."""
+        return (folder / MODEL).exists() and Facts.of(Stored.read(folder)).finished
 
     @abstractmethod
     def least(self) -> Sizes:
@@ -128,7 +128,7 @@ class StrokeSystem(Trainable):
             trainer,
             folder,
             products,
-            save_interval=save_interval or max(BETWEEN, (budget.updates or 8_000) // SAVES),
+            save_interval=save_interval or self.save_interval,
             log_interval=log_interval,
             plotted=PLOTTED,
         )

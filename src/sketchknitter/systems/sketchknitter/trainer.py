@@ -180,6 +180,7 @@ class DenoiserTrainer(Trainer[Denoising]):
             "updates": self.iteration,
             "batch_size": self.config.batch_size,
             "seconds": round(self.seconds, 1),
+            "cpu": round(self.cpu, 1),
             "device": self.device.type,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,

@@ -82,6 +82,19 @@ def test_complete_names_the_class_it_guessed(weights, drawing, tmp_path, capsys)
     assert out.read_text().startswith("<svg")
 
 
+def test_complete_says_when_there_is_nothing_to_add(
+    weights, drawing, tmp_path, capsys, monkeypatch
+):
+    words = ["complete", str(drawing), "-n", "2", "--class", "box", "--model-path", weights, *FAST]
+    words += ["-o", str(tmp_path / "done.svg")]
+    main([*words, "--more", "9"])
+    assert "looks finished" not in capsys.readouterr().out
+    complete = "sketchknitter.editing.complete.complete"
+    monkeypatch.setattr(complete, lambda model, sketch, n, **options: [sketch] * n)
+    main(words)
+    assert "nothing was added: it looks finished; --more" in capsys.readouterr().out
+
+
 def test_complete_inside_keeps_the_rest_of_the_file(weights, drawing, tmp_path):
     out = tmp_path / "poster.svg"
     options = ["--class", "none", "--model-path", weights, *FAST]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -211,6 +212,24 @@ def test_take_a_single_stroke_of_an_ending_and_go_on_from_there(page: Page) -> N
     assert strokes[1]["p"] == offered[0]
     page.endings()  # the others begin there
     assert page.page.locator("#seed").input_value() != seed
+
+
+def test_a_finished_drawing_is_said_to_be_finished(page: Page) -> None:
+    toast = page.page.locator("#toast", has_text="looks finished")
+
+    def nothing_new(route: Any) -> None:
+        strokes = route.request.post_data_json["strokes"]
+        drawn = {"drawing": {"index": 0, "strokes": strokes, "new": [], "label": None}}
+        events = (("drawn", drawn), ("done", {}))
+        body = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in events)
+        route.fulfill(status=200, content_type="text/event-stream", body=body)
+
+    page.ring()
+    page.endings()
+    assert toast.count() == 0
+    page.page.route("**/complete", nothing_new)
+    page.draw((300, 300), (700, 700))
+    toast.wait_for()
 
 
 def test_drawings_outlive_a_reload(page: Page, studio: Studio) -> None:

@@ -105,6 +105,8 @@ def run(argv: list[str]) -> None:
         f"finished {edits.class_note(what.label, [d.label for d in done], guess)}: {what.n} ending"
         f"{'s' * (what.n > 1)}{apart}, {clock}; {what.output}"
     )
+    if what.more is None and all(d.num_points == sketch.num_points for d in done):
+        print("nothing was added: it looks finished; --more 12 adds so many points all the same")
 
 
 def _check(what: CompleteOptions) -> None:

@@ -30,6 +30,7 @@ export class Panels {
     answers.addEventListener("asking", () => this.show());
     answers.addEventListener("guess", () => this.#guesses());
     answers.addEventListener("refused", ({ detail }) => toast(detail.message));
+    answers.addEventListener("end", ({ detail }) => this.#nothing(detail));
     server.addEventListener("state", () => this.#classes());
   }
 
@@ -45,6 +46,12 @@ export class Panels {
 
   note() {
     this.files.note(this.seed, $("class").value);
+  }
+
+  #nothing(end) {
+    const { verb, list } = this.answers;
+    if (end !== "done" || verb !== "complete" || list.some((a) => a.fresh.length)) return;
+    toast("It looks finished: nothing was added.");
   }
 
   // -- asking ------------------------------------------------------------------------------------

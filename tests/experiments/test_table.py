@@ -198,7 +198,14 @@ def test_one_model_against_steps(whole: tuple, prepared: PreparedSet, tmp_path: 
     rows = {r.row.name: r for r in results.groups["frontier"]}
     assert {n: r.evaluations for n, r in rows.items()} == {"ddim 2": 2, "ddim 3": 3, "ddim 4": 4}
     assert rows["ddim 2"].facts.parameters == 56_517
-    assert "no recognizability network" in results.omitted["shortcut"]
+    assert "no recognizability network" in results.omitted["frontier: shortcut"]
+    # a row of the same name in another group stays
+    twin = {"name": "shortcut", "model": "given", "settings": {"sampler": "ddim", "steps": 2}}
+    results = run_table(
+        read_table(content | {"rows": [twin]}, "t"), Context(prepared, load_judge()), tmp_path
+    )
+    assert list(results.omitted) == ["frontier: shortcut"]
+    assert [r.row.name for r in results.groups["table"]] == ["shortcut"]
     names = {p.name for p in write_all(results, tmp_path)}
     assert "frontier.png" in names
     text = (tmp_path / "results.md").read_text()

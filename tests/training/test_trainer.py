@@ -21,7 +21,7 @@ from sketchknitter.seeds import Stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.training import optimizers
 from sketchknitter.training.objective import Loss, Remembers, Streams
-from sketchknitter.training.run import LOCK, Run, Saved
+from sketchknitter.training.run import LOCK, Lock, Run, Saved
 from sketchknitter.training.trainer import Trainer
 
 CONFIG = TrainingConfig(iterations=40, batch_size=8, warmup=4, lr=0.02, ema_rate="0.5")
@@ -244,3 +244,49 @@ def test_two_trainings_in_one_folder_refuse(tmp_path: Path) -> None:
         holder.wait()
     Run(trainer(), tmp_path, Kept()).close()  # the dead hold nothing
     assert LOCK not in os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such locks")
+def test_the_folder_of_a_lock_that_was_just_let_go_is_held_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The holder removes its file between our opening and our locking it."""
+    import fcntl
+
+    first, flock = Lock(tmp_path), fcntl.flock
+
+    def late(file: Any, how: int) -> None:
+        first.release()
+        flock(file, how)
+
+    monkeypatch.setattr("sketchknitter.training.run.fcntl.flock", late)
+    second = Lock(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=f"process {os.getpid()} on .* is training there"):
+        Lock(tmp_path)
+    second.release()
+
+
+def test_each_part_of_a_run_holds_the_folder(tmp_path: Path) -> None:
+    run = Run(trainer(), tmp_path, Kept())
+    run.go(until=3)
+    assert not (tmp_path / LOCK).exists()
+    held: list[bool] = []
+    run.go(until=5, report=lambda update: held.append((tmp_path / LOCK).exists()))
+    assert held == [True, True]
+
+
+def test_a_run_killed_before_its_first_save_leaves_no_lines(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text('{"iteration": 5, "loss": 9.0}\n')
+    run = Run(trainer(), tmp_path, Kept(), log_interval=10)
+    run.go(until=10)
+    assert run.log.curve("loss")[0][0] == 10
+    assert len(run.log.read().curve("loss")) == 1
+
+
+def test_what_clock_a_training_goes_by() -> None:
+    made = Trainer(Doubling(), source, CONFIG, share=lambda updates, seconds: seconds / 10)
+    made.cpu, made.seconds = 2.0, 4.0
+    assert made.spent == pytest.approx(0.2)
+    made.device = torch.device("cuda")
+    assert made.spent == pytest.approx(0.4)

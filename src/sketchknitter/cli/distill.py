@@ -122,8 +122,6 @@ def _distill(options: Distill, device: str, argv: list[str]) -> int:
     )
     if what.resume:
         training.resume()
-    elif training.lead:
-        training.log.path.unlink(missing_ok=True)
     end = min(what.stop_at or how.iterations, how.iterations)
     bar = tqdm(
         total=end,

@@ -55,7 +55,8 @@ class SystemOptions:
     iterations: int = 0
     """training updates; 0 is the system's own number"""
     seconds: float = 0.0
-    """of training, instead of updates"""
+    """of training, instead of updates: the processor's, of all threads together; on a GPU those of
+    the clock"""
     batch_size: int = 0
     """drawings for each update; 0 is the system's own number"""
     option: tuple[str, ...] = ()

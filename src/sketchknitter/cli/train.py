@@ -314,8 +314,6 @@ def _resume(training: DenoiserRun, options: Train) -> None:
     if trainer.iteration:
         print(f"resuming after update {trainer.iteration:,}", flush=True)
         _say_changes(trainer, run.resume_checkpoint or own)
-    else:
-        training.log.path.unlink(missing_ok=True)
 
 
 def _say_changes(trainer: DenoiserTrainer, state: str | Path) -> None:

@@ -46,7 +46,7 @@ from sketchknitter.systems.sketchknitter.run import MODEL, DenoiserRun, adapted,
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.systems.trainable import BETWEEN, Trainable
 from sketchknitter.training.optimizers import warmup_cosine
-from sketchknitter.training.run import LOG, STATE, Log
+from sketchknitter.training.run import LOG, Log
 
 TINY = BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=(1,), num_heads=2)
 
@@ -234,16 +234,13 @@ class Trained(_Loads, Trainable):
         """A training in ``folder``, which has not begun (:meth:`Trainable.run`)."""
         trainer, budget = self._trainer(data, start, seed, device), self.spent
         seldom = budget.updates >= BETWEEN or budget.seconds
-        run = DenoiserRun(
+        return DenoiserRun(
             trainer,
             folder,
             save_interval=save_interval or self.save_interval,
             log_interval=log_interval or (BETWEEN if seldom else 1),
             record={"parameters": sum(p.numel() for p in trainer.denoiser.parameters())},
         )
-        if not (folder / STATE).exists():
-            run.log.path.unlink(missing_ok=True)
-        return run
 
     def over(self, folder: Path) -> bool:
         """Never: the last save is made again, as a kill may have come in the midst of it."""

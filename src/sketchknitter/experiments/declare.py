@@ -85,6 +85,11 @@ class Row:
     endings: int = 1
     note: str = ""
 
+    @property
+    def full_name(self) -> str:
+        """With its group: rows of two groups may share a name."""
+        return f"{self.group}: {self.name}"
+
 
 @dataclass(frozen=True)
 class Measure:

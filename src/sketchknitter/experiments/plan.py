@@ -82,7 +82,7 @@ class Plan:
                 model = self.table.models.get(row.model)
                 if not (row.optional or (model is not None and model.optional)):
                     raise UserError(f"row {row.name!r}: {error}") from None
-                omitted[row.name] = str(error)
+                omitted[row.full_name] = str(error)
                 continue
             rows.append(row)
         return rows, omitted

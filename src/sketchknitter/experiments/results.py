@@ -57,7 +57,7 @@ class Results:
     Attributes:
         groups: name to rows in the order declared.
         floors: group to real drawings measured against real ones; conditional groups have none.
-        omitted: row name to the reason.
+        omitted: full name of a row to the reason.
         folds: fold to its classes.
         conditions: what else a reader must know.
     """
@@ -96,11 +96,11 @@ def run_table(
     runner.meter.start("trying every row")
     with first(team, "trying"):  # the others find its answers in the cache
         rows, omitted = plan.possible()
-    steps = {row.name: [plan.measurement(row, s) for s in table.seeds(row)] for row in rows}
     failed = runner.run(plan.steps(rows))
     for row in list(rows):
-        if reasons := [r for s in steps[row.name] if (r := failed.get(s.part.folder))]:
-            omitted[row.name] = reasons[0]
+        steps = [plan.measurement(row, s) for s in table.seeds(row)]
+        if reasons := [r for s in steps if (r := failed.get(s.part.folder))]:
+            omitted[row.full_name] = reasons[0]
             rows.remove(row)
     return collect(plan, rows, omitted)
 

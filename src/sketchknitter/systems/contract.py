@@ -44,8 +44,9 @@ class Budget:
 
     Attributes:
         updates: of the weights. The same seed then gives the same weights, interrupted or not.
-        seconds: of training with one thread, processor time (on a GPU wall-clock time). Validation,
-            saving and preparation do not count. Courses of learning rates follow :meth:`share`.
+        seconds: of training: the processor's, of all threads together (on a GPU those of the
+            clock). Validation, saving and preparation do not count. Courses of learning rates
+            follow :meth:`share`.
         batch_size: drawings of each update; 0 takes the system's own number.
     """
 

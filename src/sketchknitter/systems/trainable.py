@@ -16,7 +16,7 @@ from sketchknitter.progress import Progress, silent
 from sketchknitter.systems.contract import Budget, TrainRecord
 from sketchknitter.systems.stored import Stored
 from sketchknitter.training.run import STATE, Run
-from sketchknitter.training.trainer import Update
+from sketchknitter.training.trainer import Update, place
 
 SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
 MINUTE = 60.0  # between brief saves: what a kill can lose
@@ -110,6 +110,8 @@ class Trainable(ABC):
         progress: Progress = silent,
     ) -> TrainRecord:
         """Train to the end of the budget (:meth:`contract.System.train`)."""
+        if self.spent.seconds and place()[1] > 1:
+            raise UserError("a budget of seconds is one process's; several share one of updates")
         run = self.run(data, folder, start=start, seed=seed, device=device)
         broken: list[BaseException] = []
         try:
@@ -130,11 +132,11 @@ class Trainable(ABC):
         """Tells of updates and saves now and then, fully at each eighth of a budget of seconds;
         what ``progress`` raises ends the training."""
         trainer, budget, saved = run.trainer, self.spent, time.monotonic()
-        part = int(SAVES * trainer.share(trainer.iteration, trainer.cpu))
+        part = int(SAVES * trainer.spent)
 
         def report(update: Update) -> None:
             nonlocal saved, part
-            share = trainer.share(update.iteration, update.cpu)
+            share = trainer.spent
             total = budget.updates or round(update.iteration / max(share, 1e-9))
             try:
                 progress("updates", update.iteration, total)

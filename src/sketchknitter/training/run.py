@@ -55,6 +55,11 @@ class Log:
         with open(self.path, "a", encoding="utf-8") as f:
             f.write(json.dumps(kept) + "\n")
 
+    def clear(self) -> None:
+        """Begin anew."""
+        self.records = []
+        self.path.unlink(missing_ok=True)
+
     def back_to(self, iteration: int) -> None:
         """Read what is there and drop what came after ``iteration`` (a killed run's last lines)."""
         self.read()
@@ -105,6 +110,17 @@ class Lock:
         self._file: IO[str] | None = None
         if fcntl is None:
             return
+        file = self._held(folder)
+        # whoever held it may have removed the file while we opened it: another would lock a new one
+        while not self._there(file):
+            file.close()
+            file = self._held(folder)
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        self._file = file
+
+    def _held(self, folder: Path) -> IO[str]:
         file = open(self.path, "a+", encoding="utf-8")  # noqa: SIM115 - held while it trains
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,12 +134,17 @@ class Lock:
             ) from None
         except OSError:  # a file system without locks
             pass
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        self._file = file
+        return file
+
+    def _there(self, file: IO[str]) -> bool:
+        """Whether the open file is still the one of that name."""
+        try:
+            return os.path.samestat(os.fstat(file.fileno()), self.path.stat())
+        except OSError:
+            return False
 
     def release(self) -> None:
+        """Let go of the folder."""
         if self._file is not None:
             with contextlib.suppress(OSError):
                 self.path.unlink()
@@ -231,7 +252,11 @@ class Run:
         Returns:
             True when it went through, False when ``stop`` ended it.
         """
+        if self.lead and self._lock is None:  # it was let go of after an earlier part
+            self._lock = Lock(self.folder)
         try:
+            if self.lead and not self.trainer.iteration:
+                self.log.clear()  # of a run that was killed before its first save
             return self._go(until, stop, report)
         finally:
             self.close()
@@ -261,6 +286,7 @@ class Run:
         """Let go of the folder."""
         if self._lock is not None:
             self._lock.release()
+            self._lock = None
 
     def _stopping(self, stop: Callable[[], bool]) -> bool:
         if self.trainer.world == 1:

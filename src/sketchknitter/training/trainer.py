@@ -90,8 +90,9 @@ class Trainer(Generic[Goal]):
         optimizer: made of the network; default: what ``config`` names.
         course: of the learning rate; default: warm-up and cosine, as ``config`` says.
         clip: of the gradients; default: by their norm, as ``config`` says.
-        share: of the training that is done after so many updates and processor seconds; from 1 on
-            it is over. Default: updates by ``config.iterations``.
+        share: of the training that is done after so many updates and seconds (of the processor; on
+            an accelerator of the clock); from 1 on it is over. Default: updates by
+            ``config.iterations``.
 
     Everything random is keyed by (seed, iteration, drawing), so weights, averages, optimizer
     moments and the iteration number are the whole state: a resumed run continues bit for bit, and
@@ -185,11 +186,21 @@ class Trainer(Generic[Goal]):
     @property
     def done(self) -> bool:
         """Whether the training is over."""
-        return self.share(self.iteration, self.cpu) >= 1
+        return self.spent >= 1
+
+    @property
+    def spent(self) -> float:
+        """Share of the training that is done, as ``share`` says."""
+        return self.share(self.iteration, self._clock)
+
+    @property
+    def _clock(self) -> float:
+        """Seconds that count: those of the processor, and on an accelerator those of the clock."""
+        return self.cpu if self.device.type == "cpu" else self.seconds
 
     def learning_rate(self, iteration: int) -> float:
         """Of the update after ``iteration`` others."""
-        return self.course(iteration, min(1.0, self.share(iteration, self.cpu)))
+        return self.course(iteration, min(1.0, self.share(iteration, self._clock)))
 
     def streams(self, iteration: int) -> Streams:
         """The randomness of this process's share of an update."""

@@ -21,6 +21,13 @@ HOW = PlainSampling(steps=3)
 NONE = len(CLASSES)
 
 
+def finished(model, network: Outlook, sketch: Sketch, n: int, label: int | None, **options):  # type: ignore[no-untyped-def]
+    """All endings, drawn together."""
+    how = options.pop("how", HOW)
+    (done,) = plain.endings(model, network, sketch, [n], label, how, **options)
+    return done
+
+
 @pytest.fixture(scope="module")
 def model():  # type: ignore[no-untyped-def]
     return tiny(conditions=True)
@@ -35,7 +42,7 @@ def network() -> Outlook:
 @pytest.mark.parametrize("where", ["end", "start", "anywhere"])
 def test_what_was_drawn_stays(model, network: Outlook, where) -> None:  # type: ignore[no-untyped-def]
     sketch = half(3.0, (500.0, -200.0))
-    for done in plain.finish(model, network, sketch, 3, None, HOW, where=where, more=12):
+    for done in finished(model, network, sketch, 3, None, where=where, more=12):
         kept = {s.tobytes() for s in done.strokes}
         assert {s.tobytes() for s in sketch.strokes} <= kept
         assert done.ink_length > sketch.ink_length
@@ -58,7 +65,7 @@ def test_an_ending_depends_on_its_number_and_not_on_its_group(
         ),
     )
     shown: dict[int, Sketch] = {}
-    whole = plain.finish(model, network, half(), 4, None, HOW, more=more, show=shown.update)
+    whole = finished(model, network, half(), 4, None, more=more, show=shown.update)
     last = dict(shown)
     shown.clear()
     groups = list(
@@ -87,7 +94,7 @@ def test_as_many_points_are_added_as_asked_for(model, network: Outlook) -> None:
         made = prospects.plans(network, CLASSES, half(), labels, "end", rngs, 97, more)
         assert [p.count - len(p.outline) for p in made] == [more] * 4
     # where nothing is missing the drawing is its own ending
-    done = plain.finish(model, network, half(), 2, 0, HOW, more=0)
+    done = finished(model, network, half(), 2, 0, more=0)
     assert all(d == half().with_label("arc") for d in done)
 
 
@@ -179,9 +186,9 @@ def test_a_rough_drawing_is_healed_as_what_it_is_taken_for(
 
 
 def test_same_seed_same_endings(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
-    first = plain.finish(model, network, half(), 2, None, HOW, seed=5, more=8)
-    assert first == plain.finish(model, network, half(), 2, None, HOW, seed=5, more=8)
-    assert first != plain.finish(model, network, half(), 2, None, HOW, seed=6, more=8)
+    first = finished(model, network, half(), 2, None, seed=5, more=8)
+    assert first == finished(model, network, half(), 2, None, seed=5, more=8)
+    assert first != finished(model, network, half(), 2, None, seed=6, more=8)
 
 
 def test_one_evaluation_a_step(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
@@ -189,7 +196,7 @@ def test_one_evaluation_a_step(model, network: Outlook) -> None:  # type: ignore
     how = PlainSampling(steps=4, guidance=1.0)
     hook = model.denoiser.register_forward_hook(lambda *args: seen.append(1))
     try:
-        plain.finish(model, network, half(), 6, NONE, how, more=10)
+        finished(model, network, half(), 6, NONE, how=how, more=10)
     finally:
         hook.remove()
     assert len(seen) == 4
@@ -211,7 +218,7 @@ def test_variations_differ(model) -> None:  # type: ignore[no-untyped-def]
 
 def test_a_stroke_of_one_point_can_be_finished(model, network: Outlook) -> None:  # type: ignore[no-untyped-def]
     sketch = Sketch([[[0, 0], [50, 80]], [[30, 30]]])
-    (done,) = plain.finish(model, network, sketch, 1, None, HOW, more=6)
+    (done,) = finished(model, network, sketch, 1, None, more=6)
     assert len(done) >= 2
 
 

@@ -77,13 +77,11 @@ class Outline:
         source: the drawing.
         points: (k, 2) in the drawing's own px.
         stroke: which of the drawing's strokes each belongs to, (k,).
-        epsilon: px by which the drawing was simplified.
     """
 
     source: Sketch
     points: Array
     stroke: Indices
-    epsilon: float
 
     def __len__(self) -> int:
         return len(self.points)
@@ -116,7 +114,7 @@ def outline(sketch: Sketch, share: float = 1.0, most: int = 97) -> Outline:
             break
         epsilon *= 1.2
     points = np.concatenate([s for _, s in kept])
-    return Outline(sketch, points, np.repeat(*np.array([(i, len(s)) for i, s in kept]).T), epsilon)
+    return Outline(sketch, points, np.repeat(*np.array([(i, len(s)) for i, s in kept]).T))
 
 
 def _thinned(stroke: Array, epsilon: float) -> Array:

@@ -356,22 +356,3 @@ def draw(
         if watch is not None:
             watch(frame)
     return Drawn(x0, head, tuple(tuple(v) for v in visited))
-
-
-__all__ = [
-    "Ddim",
-    "Ddpm",
-    "Denoises",
-    "DpmSolver2M",
-    "Drawn",
-    "Frame",
-    "Method",
-    "Model",
-    "Posed",
-    "Renoised",
-    "State",
-    "Task",
-    "draw",
-    "frames",
-    "method",
-]

@@ -118,8 +118,6 @@ def heal_all(
     how = settings_of(settings, Healing())
     off = tolerance(STRENGTH if strength is None else strength)
     level = covering_level(model.config.codec.map, off, model.denoiser.schedule)
-    if level < 0:
-        return list(sketches)
     labels = []
     for sketch in sketches:
         index = label_index(model, label, sketch)

@@ -125,20 +125,6 @@ def steps_of(model: DrawingModel, how: Editing, method: str) -> int:
     return guided_steps(how)
 
 
-def finish(
-    model: DrawingModel,
-    network: Outlook,
-    sketch: Sketch,
-    n: int,
-    label: int | None,
-    how: PlainSampling,
-    **options: Any,
-) -> list[Sketch]:
-    """All of :func:`endings`, drawn together; ``options`` as there."""
-    (done,) = endings(model, network, sketch, [n], label, how, **options)
-    return done
-
-
 def endings(
     model: DrawingModel,
     network: Outlook,

@@ -69,13 +69,3 @@ def _before(lines: list[bytes | None], at: int, end: int) -> list[bytes | None]:
             return lines[:i]
         at += len(line or b"") + 1
     return lines
-
-
-def iter_ndjson_lines(
-    path: AnyPath, start: int = 0, end: int | None = None
-) -> Iterator[tuple[int, bytes | None]]:
-    """(byte offset, line) of every line that begins in ``[start, end)``; None if too long."""
-    for at, lines in iter_line_blocks(path, start, end):
-        for line in lines:
-            yield at, line
-            at += len(line or b"") + 1

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import AnyPath, atomic
-from sketchknitter.io.lines import iter_line_blocks, iter_ndjson_lines
+from sketchknitter.io.lines import iter_line_blocks
 from sketchknitter.io.records import (
     MAX_LINE,
     MAX_POINTS,
@@ -60,7 +60,7 @@ def _text(head: bytes) -> bytes:
     return head.removeprefix(b"\xef\xbb\xbf")
 
 
-# -- one drawing ---------------------------------------------------------------------------------
+# -- one line ------------------------------------------------------------------------------------
 def load_line(line: bytes) -> dict[str, Any]:
     """One line as a JSON object whose ``drawing`` is a list and whose ``word`` is text or None.
 
@@ -84,32 +84,6 @@ def load_line(line: bytes) -> dict[str, Any]:
     if word is not None and type(word) is not str:
         raise BadDrawing(BAD_WORD)
     return obj
-
-
-def parse_drawing(obj: dict[str, Any]) -> list[Array]:
-    """The strokes of a QuickDraw object, each (n, 2) float64 px; the times of raw ones left out.
-
-    Raises:
-        BadDrawing: a stroke of another form, an empty drawing, a coordinate that is not finite.
-    """
-    flat = _Flat()
-    flat.take(obj["drawing"])
-    return flat.block([], [], []).strokes(0)
-
-
-def parse_times(obj: dict[str, Any]) -> list[Array]:
-    """The times of a raw QuickDraw object, ms from its first point: one (n,) array a stroke.
-
-    Raises:
-        BadDrawing: a stroke without times, or as :func:`parse_drawing`.
-    """
-    parse_drawing(obj)
-    if any(len(stroke) < 3 for stroke in obj["drawing"]):
-        raise BadDrawing("a stroke has no times; this is not a raw drawing")
-    try:
-        return [np.frombuffer(array("d", stroke[2])) for stroke in obj["drawing"]]
-    except TypeError:
-        raise BadDrawing("a time is not a number") from None
 
 
 # -- many drawings at once -----------------------------------------------------------------------
@@ -232,25 +206,6 @@ def read(path: AnyPath, *, split: str | None = None) -> Iterator[Sketch | Reject
             if i < len(block.lines):
                 yield Sketch(block.strokes(i), as_label(block.words[i]))
         first += len(lines)
-
-
-def read_timed(path: AnyPath) -> Iterator[tuple[Sketch, list[Array]] | Reject]:
-    """Raw drawings with the time of each point: (sketch, one (n,) array of ms a stroke).
-
-    Raises:
-        UserError: as :func:`check`.
-    """
-    check(path)
-    for number, (at, line) in enumerate(iter_ndjson_lines(path), 1):
-        if line is not None and not line.strip():
-            continue
-        try:
-            if line is None:
-                raise BadDrawing(TOO_LONG)
-            obj = load_line(line if at else _text(line))
-            yield Sketch(parse_drawing(obj), as_label(obj.get("word"))), parse_times(obj)
-        except BadDrawing as fault:
-            yield Reject(f"line {number}", str(fault))
 
 
 # -- writing -------------------------------------------------------------------------------------

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from tqdm import tqdm
 
-from sketchknitter.errors import UserError
-from sketchknitter.metrics.features import as_features, as_pair
+from sketchknitter.metrics.features import as_features
 from sketchknitter.metrics.metric import Comparison, DrawingSet, Metric
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
@@ -37,34 +36,6 @@ def stroke_vectors(sketches: Sequence[Sketch], points: int = 96) -> Array:
         offsets = np.diff(sketch.points, axis=0)[:points]
         vector[: len(offsets)] = offsets / max(sketch.extent, 1e-9)
     return vectors.reshape(len(sketches), 2 * points)
-
-
-def score_geometry(
-    real: ArrayLike,
-    fake: ArrayLike,
-    repeats: int = 100,
-    seed: int = 0,
-    gamma: float | None = None,
-    progress: bool = False,
-) -> float:
-    """Σᵢ (MRLT₁(i) − MRLT₂(i))² of two clouds (n, D); the paper's table seems to print it × 1000.
-
-    Both clouds draw their landmarks from the same seed: a cloud against itself scores 0.
-
-    Args:
-        repeats: draws of landmarks that are averaged (the reference takes 1000).
-        gamma: see :func:`mean_relative_living_times`.
-
-    Raises:
-        UserError: the clouds differ in size (γ depends on it), or hold values that are not finite.
-    """
-    x, y = as_pair(real, fake)
-    if len(x) != len(y):
-        raise UserError(f"Geometry Score compares clouds of one size, not {len(x)} and {len(y)}")
-    first, second = (
-        mean_relative_living_times(z, repeats, seed, gamma=gamma, progress=progress) for z in (x, y)
-    )
-    return float(((first - second) ** 2).sum())
 
 
 def mean_relative_living_times(
@@ -166,6 +137,7 @@ def _living_times(drawings: DrawingSet, repeats: int, seed: int) -> Array:
 
 
 def _score(c: Comparison) -> float | None:
+    """Σᵢ (MRLT₁(i) − MRLT₂(i))², the landmarks of both from one seed: 0 against itself."""
     if not c.repeats or len(c.real) != len(c.drawn):  # γ depends on the size
         return None
     real, drawn = (s.once(_living_times, c.repeats, c.seed) for s in (c.real, c.drawn))

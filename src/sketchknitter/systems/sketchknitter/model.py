@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -39,12 +39,6 @@ LEAST_BATCH = 8  # drawings
 DTYPES = ("float32", "bfloat16", "float16")
 Label = str | Sequence[str] | None
 T = TypeVar("T")
-
-
-class Generator(Protocol):
-    """Anything that draws: SketchKnitter and every baseline of the results table."""
-
-    def generate(self, n: int, label: str | None = None, seed: int = 0) -> list[Sketch]: ...
 
 
 @dataclass(frozen=True)
@@ -305,10 +299,6 @@ class DrawingModel:
                 settings=make_settings(given, settings),
             )
         )
-
-    def generate(self, n: int, label: str | None = None, seed: int = 0) -> list[Sketch]:
-        """:class:`Generator`'s way to say :meth:`sample`."""
-        return self.sample(label, n, seed=seed)
 
     def stream(
         self,

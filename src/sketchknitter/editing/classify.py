@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,9 +26,7 @@ from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
 from sketchknitter.recognizers.points import LONGEST, READER_WEIGHTS, Reader
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    from sketchknitter.systems.sketchknitter.model import DrawingModel
+from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 Where = Literal["end", "start", "anywhere"]
 WHERE: tuple[Where, ...] = ("end", "start", "anywhere")

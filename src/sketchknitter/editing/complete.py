@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -42,10 +42,7 @@ from sketchknitter.errors import SettingError
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Completing
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    from sketchknitter.systems.sketchknitter.model import DrawingModel
-
+from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 CANDIDATES = 4  # plans tried for each drawing asked for
 

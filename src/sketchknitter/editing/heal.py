@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,10 +42,7 @@ from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Healing
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    from sketchknitter.systems.sketchknitter.model import DrawingModel
-
+from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 STRENGTH = 0.3  # of the guided way, when nobody says
 

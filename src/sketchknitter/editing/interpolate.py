@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,10 +23,7 @@ from sketchknitter.editing.plan import subdivided
 from sketchknitter.errors import SettingError
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    from sketchknitter.systems.sketchknitter.model import DrawingModel
-
+from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 FARTHEST = 0.9  # share of T to which drawings are inverted
 

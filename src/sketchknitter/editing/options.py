@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion.guidance.classifier_free import Guided
@@ -13,10 +13,7 @@ from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import SettingError, UserError
 from sketchknitter.settings import Editing
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    from sketchknitter.systems.sketchknitter.model import DrawingModel
-
+from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 BATCH = 32  # drawings edited together
 

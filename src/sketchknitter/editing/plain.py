@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -36,10 +36,8 @@ from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Editing
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    from sketchknitter.systems.sketchknitter.model import DrawingModel
-    from sketchknitter.systems.sketchknitter.student import Student
+from sketchknitter.systems.sketchknitter.model import DrawingModel
+from sketchknitter.systems.sketchknitter.student import Student
 
 FARTHEST = 0.5  # rms error of points, as a share of the longer side, that strength 1 stands for
 VARIED = 0.3  # the same for variations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sketchknitter.data.outline import check
 from sketchknitter.editing import plain
@@ -15,9 +15,7 @@ from sketchknitter.editing.options import Show, Watch, _check_strength, settings
 from sketchknitter.errors import SettingError
 from sketchknitter.settings import Healing
 from sketchknitter.sketch import Sketch
-
-if TYPE_CHECKING:
-    from sketchknitter.systems.sketchknitter.model import DrawingModel
+from sketchknitter.systems.sketchknitter.model import DrawingModel
 
 
 def vary(

@@ -113,7 +113,7 @@ def proposals(
         missing = max(n - len(known), 2)
         if not model.denoiser.length_given:
             missing = longest - len(known)
-        place = _places(known, missing, where, rng)
+        place = places_of(known, missing, where, rng)
         scale = QUICKDRAW_SIZE * share / sketch.extent
         out.append(Plan(known, place, len(known) + missing, scale))
     return out
@@ -126,7 +126,7 @@ def _length(weights: np.ndarray, least: int, rng: np.random.Generator) -> int:
     return least + int(np.searchsorted(np.cumsum(tail), rng.random() * tail.sum(), side="right"))
 
 
-def _places(known: Outline, missing: int, where: Where, rng: np.random.Generator) -> np.ndarray:
+def places_of(known: Outline, missing: int, where: Where, rng: np.random.Generator) -> np.ndarray:
     """Where the known points stand when ``missing`` others come after, before or among them."""
     index = np.arange(len(known))
     if where == "end":

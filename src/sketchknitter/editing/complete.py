@@ -30,12 +30,12 @@ from sketchknitter.editing.options import (
     GUIDED_SAMPLER,
     Show,
     Watch,
-    _anchored,
-    _check_strength,
-    _telling,
+    anchored_to,
     check_method,
+    check_strength,
     guided_steps,
     settings_of,
+    telling,
 )
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import SettingError
@@ -95,7 +95,7 @@ def endings(
     check_method(method)
     check(sketch)
     check_where(where)
-    _check_strength(heal)
+    check_strength(heal)
     if n < 1:
         raise SettingError("n", f"must be at least 1, not {n}")
     if more is not None and more < 0:
@@ -151,19 +151,19 @@ def _guided_group(
     source = plans[0].outline.source
     kept = frozenset() if heal else frozenset(range(len(source)))
     spreads = [np.full(len(p.outline), tolerance(heal)) for p in plans]
-    numbered = None if show is None else lambda d: show({first + i: s for i, s in d.items()})
+    tell = telling(model, plans, kept, watch, show, first)
     out: list[Sketch] = []
     for a in range(0, len(plans), BATCH):
         part = slice(a, a + BATCH)
         streams = [stream(seed, Stream.INK, first + a + i) for i in range(len(plans[part]))]
         task = task_of(model, plans[part], [index] * len(streams), streams)
         known = known_of(model, plans[part], spreads[part])
-        anchored = _anchored(model, known, how)
+        anchored = anchored_to(model, known, how)
         steps = Resampled(sampling.method(how.sampler or GUIDED_SAMPLER, how.eta), how.resamples)
         grid = policies.grid(how.timesteps or "uniform", guided_steps(how), model.denoiser.schedule)
-        tell = _telling(model, plans, kept, a, watch, numbered)
         start = how.temperature * task.normal(model.width)
-        drawn = sampling.draw(anchored, steps, grid, task, start, watch=tell)
+        numbers = range(a, a + len(streams))
+        drawn = sampling.draw(anchored, steps, grid, task, start, watch=tell(numbers))
         out += model.decode(drawn.x0, drawn.pen, task)
     name = model.classes[index] if index < len(model.classes) else None
     return [emitted(p, d, kept, name) for p, d in zip(plans, out, strict=True)]

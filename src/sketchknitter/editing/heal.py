@@ -29,12 +29,12 @@ from sketchknitter.editing.options import (
     GUIDED_SAMPLER,
     Show,
     Watch,
-    _anchored,
-    _check_strength,
-    _telling,
+    anchored_to,
     check_method,
+    check_strength,
     guided_steps,
     settings_of,
+    telling,
 )
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.errors import UserError
@@ -93,7 +93,7 @@ def heal_all(
             0 … 1, a stroke to keep that is not there.
     """
     check_method(method)
-    _check_strength(0.0 if strength is None else strength)
+    check_strength(0.0 if strength is None else strength)
     for sketch in sketches:
         check(sketch)
         if bad := [i for i in keep if not 0 <= i < len(sketch)]:
@@ -122,6 +122,7 @@ def heal_all(
             index = guess(model, sketch, finished=True, tolerance=off, seed=seed)
         labels.append(index)
     plans = [whole(model, s, off) for s in sketches]
+    tell = telling(model, plans, frozenset(keep), watch, show)
     out: list[Sketch] = []
     for a in range(0, len(plans), BATCH):
         part = slice(a, a + BATCH)
@@ -130,9 +131,9 @@ def heal_all(
         held = [np.isin(p.outline.stroke, list(keep)) for p in plans[part]]
         far = off if anchor else np.inf
         known = known_of(model, plans[part], [np.where(h, 0.0, far) for h in held], drift=0.0)
-        steered = _steered(model, _anchored(model, known, how), plans[part], off, how)
-        tell = _telling(model, plans, frozenset(keep), a, watch, show)
-        drawn = _from_level(model, steered, plans[part], task, off, level, how, tell)
+        steered = _steered(model, anchored_to(model, known, how), plans[part], off, how)
+        numbers = range(a, a + len(streams))
+        drawn = _from_level(model, steered, plans[part], task, off, level, how, tell(numbers))
         out += model.decode(drawn.x0, drawn.pen, task)
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
     return [

@@ -69,26 +69,31 @@ def standing(model: DrawingModel, frame: sampling.Frame) -> list[Sketch]:
     return model.decode(frame.denoised.x0, frame.denoised.pen, frame.task)
 
 
-def _telling(
+def telling(
     model: DrawingModel,
     plans: Sequence[Plan],
     kept: frozenset[int],
-    first: int,
     watch: Watch | None,
     show: Show | None,
-) -> Watch | None:
-    """What tells both who watches the sampling and who looks at the drawings from ``first`` on."""
-    if show is None:
-        return watch
+    first: int = 0,
+) -> Callable[[Sequence[int]], Watch | None]:
+    """What watches drawings, by their numbers, and shows them as they stand, numbered on from
+    ``first``."""
 
-    def tell(frame: sampling.Frame) -> None:
-        if watch is not None:
-            watch(frame)
-        numbers = [first + row for row in frame.rows.tolist()]
-        drawn = zip(numbers, standing(model, frame), strict=True)
-        show({i: emitted(plans[i], d, kept, None) for i, d in drawn})
+    def of(numbers: Sequence[int]) -> Watch | None:
+        if show is None:
+            return watch
 
-    return tell
+        def tell(frame: sampling.Frame) -> None:
+            if watch is not None:
+                watch(frame)
+            who = [numbers[row] for row in frame.rows.tolist()]
+            drawn = zip(who, standing(model, frame), strict=True)
+            show({first + i: emitted(plans[i], d, kept, None) for i, d in drawn})
+
+        return tell
+
+    return of
 
 
 def _guided(model: DrawingModel, how: Editing) -> sampling.Model:
@@ -98,13 +103,13 @@ def _guided(model: DrawingModel, how: Editing) -> sampling.Model:
     return Guided(model.denoiser, weight, len(model.classes), how.interval or GUIDED_INTERVAL)
 
 
-def _anchored(model: DrawingModel, known: Known, how: Editing) -> Anchored:
+def anchored_to(model: DrawingModel, known: Known, how: Editing) -> Anchored:
     bits = model.denoiser.pens.channels > 0
     return Anchored(
         _guided(model, how), model.config.codec.map, known, bits, lean=how.lean, settled=SETTLED
     )
 
 
-def _check_strength(strength: float) -> None:
+def check_strength(strength: float) -> None:
     if not 0 <= strength <= 1:
         raise SettingError("strength", f"must lie in 0 … 1, not {strength}")

@@ -22,7 +22,7 @@ from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.editing.classify import Where, outlook, probabilities, whole
-from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, standing
+from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, telling
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.prospects import (
     CLEAN_OR_ROUGH,
@@ -167,7 +167,9 @@ def endings(
         chosen = plans(network, model.classes, sketch, own, where, rngs, most, more, heal > 0, a)
         examples = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
         streams = [stream(seed, Stream.INK, i) for i in range(a, b)]
-        out = drawn(model, examples, own, streams, how, _tell(model, chosen, kept, watch, show, a))
+        out = drawn(
+            model, examples, own, streams, how, telling(model, chosen, kept, watch, show, a)
+        )
         names = [model.classes[i] if i < len(model.classes) else None for i in own]
         yield [
             # nothing is missing: the drawing is its own ending
@@ -203,7 +205,7 @@ def redraw(
     examples = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
     streams = [stream(seed, Stream.INK, i) for i in range(len(examples))]
     out = drawn(
-        model, examples, labels, streams, how, _tell(model, chosen, frozenset(keep), watch, show)
+        model, examples, labels, streams, how, telling(model, chosen, frozenset(keep), watch, show)
     )
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
 
@@ -241,37 +243,10 @@ def variations(
         noise = stream(seed, Stream.PLAN, i).standard_normal(e.points.shape)
         examples.append(replace(e, shown=e.shown + off * QUICKDRAW_SIZE * noise))
     streams = [stream(seed, Stream.INK, i) for i in range(n)]
-    tell = _tell(model, [plan] * n, frozenset(), watch, show)
+    tell = telling(model, [plan] * n, frozenset(), watch, show)
     out = drawn(model, examples, [label] * n, streams, how, tell)
     name = model.classes[label] if label < len(model.classes) else None
     return [emitted(plan, d, frozenset(), name) for d in out]
-
-
-def _tell(
-    model: DrawingModel,
-    plans: Sequence[Plan],
-    kept: frozenset[int],
-    watch: Watch | None,
-    show: Show | None,
-    first: int = 0,
-) -> Callable[[Sequence[int]], Watch | None]:
-    """What watches drawings, by their numbers, and shows them as they stand, numbered on from
-    ``first``."""
-
-    def of(numbers: Sequence[int]) -> Watch | None:
-        if show is None:
-            return watch
-
-        def tell(frame: sampling.Frame) -> None:
-            if watch is not None:
-                watch(frame)
-            who = [numbers[row] for row in frame.rows.tolist()]
-            drawn = zip(who, standing(model, frame), strict=True)
-            show({first + i: emitted(plans[i], d, kept, None) for i, d in drawn})
-
-        return tell
-
-    return of
 
 
 def _frame_error(off: float | None) -> float:

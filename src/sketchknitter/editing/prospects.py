@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchknitter.data.outline import error_of, outline
-from sketchknitter.editing.classify import Where, _places, witnessed
+from sketchknitter.editing.classify import Where, places_of, witnessed
 from sketchknitter.editing.plan import Plan
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.recognizers.outlook import FRAME, LONGEST, Outlook, as_seen
@@ -149,7 +149,7 @@ def plans(
         out.append(
             Plan(
                 known,
-                _places(known, missing, where, rng),
+                places_of(known, missing, where, rng),
                 len(known) + missing,
                 QUICKDRAW_SIZE / size,
                 origin=middle + np.clip(frame[1:], -1, 1) * size,

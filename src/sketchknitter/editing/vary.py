@@ -11,7 +11,7 @@ from sketchknitter.editing.classify import (
     label_index,
 )
 from sketchknitter.editing.heal import believed, heal_all
-from sketchknitter.editing.options import Show, Watch, _check_strength, settings_of
+from sketchknitter.editing.options import Show, Watch, check_strength, settings_of
 from sketchknitter.errors import SettingError
 from sketchknitter.settings import Healing
 from sketchknitter.sketch import Sketch
@@ -52,7 +52,7 @@ def _plain(
     **settings: Any,
 ) -> list[Sketch]:
     check(sketch)
-    _check_strength(strength)
+    check_strength(strength)
     return plain.variations(
         model,
         sketch,

@@ -102,7 +102,7 @@ class Anchored:
             out = self.model(source, t, label, mask)
             pull = self.pull(out.x0[..., :2].detach(), sigma, self.here).to(x_t)
             (slope,) = torch.autograd.grad((out.x0[..., :2] * pull).sum(), source)
-        change = _clipped(expand(sigma**2 / alpha, x_t) * slope, mask)
+        change = clipped(expand(sigma**2 / alpha, x_t) * slope, mask)
         x0 = out.x0.detach() + change
         # what may be off has had its say; what is exact has to be met
         exact = self.here & (self.known.spread <= 0)
@@ -141,7 +141,7 @@ class Anchored:
         return a.T @ torch.cholesky_solve(gap, torch.linalg.cholesky(gram))
 
 
-def _clipped(change: Tensor, mask: Tensor) -> Tensor:
+def clipped(change: Tensor, mask: Tensor) -> Tensor:
     """A change of states (B, N, D), shortened to a root mean square of 1 for each sketch."""
     count = mask.sum(dim=1).clamp(min=1)[:, None, None] * change.shape[-1]
     size = (change**2).sum(dim=(1, 2), keepdim=True).div(count).sqrt()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sketchknitter.diffusion.denoiser import Denoised, expand
-from sketchknitter.diffusion.guidance.known import _clipped
+from sketchknitter.diffusion.guidance.known import clipped
 from sketchknitter.diffusion.sampler import Model
 from sketchknitter.diffusion.schedule import Schedule
 
@@ -64,7 +64,7 @@ class Steered:
                 out = replace(out, x0=source)
             (slope,) = torch.autograd.grad(self.loss(out, t).sum(), source)
         # a coordinate's share of the loss shrinks with their number; its pull should not
-        slope = _clipped(slope * mask.sum(dim=1)[:, None, None] * x_t.shape[-1], mask)
+        slope = clipped(slope * mask.sum(dim=1)[:, None, None] * x_t.shape[-1], mask)
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         weight = expand(self.weight * share * acting, x_t)
         eps = out.eps.detach() + weight * sigma * slope

@@ -59,6 +59,11 @@ def test_train_and_draw(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         main(["sample", "--model-path", str(folder), "--steps", "3", "-o", str(tmp_path / "x.svg")])
     assert "no setting 'steps'" in capsys.readouterr().err
+    warm = ["--option", "temperature=abc", "-o", str(tmp_path / "x.svg")]
+    with pytest.raises(SystemExit) as refused:
+        main(["sample", "--model-path", str(folder), *warm])
+    assert refused.value.code == 2
+    assert "error: temperature = 'abc': a number is expected" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         train(data, folder, "--iterations", "3")
     assert "--resume goes on" in capsys.readouterr().err

@@ -216,6 +216,34 @@ def test_settings_out_of_range_are_refused(
 
 
 @pytest.mark.parametrize(
+    ("name", "setting", "message"),
+    [
+        ("diffhw", {"step": 2}, "step = 2: text is expected"),
+        ("diffhw", {"strength": "abc"}, "strength = 'abc': a number is expected"),
+        ("sketchode", {"temperature": "abc"}, "temperature = 'abc': a number is expected"),
+        ("sketchode", {"points": 50.5}, "points = 50.5: a whole number is expected"),
+        ("chirodiff", {"variance": [1]}, "variance = .1.: a number is expected"),
+        ("flow", {"steps": "abc"}, "steps = 'abc': a whole number is expected"),
+        ("flow", {"steps": 2.7}, "steps = 2.7: a whole number is expected"),
+        ("flow", {"steps": True}, "steps = True: a whole number is expected"),
+        ("flow", {"pen_break": "abc"}, "pen_break = 'abc': a number is expected"),
+    ],
+)
+def test_settings_of_another_type_are_refused(
+    name: str, setting: dict[str, object], message: str, trained: dict[str, Path]
+) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        stored.load(trained[name]).generate(1, **setting)  # type: ignore[arg-type]
+
+
+def test_numbers_from_numpy_and_whole_numbers_are_settings(trained: dict[str, Path]) -> None:
+    generator = stored.load(trained["flow"])
+    usual = list(generator.generate(2, steps=3, guidance=2.0))
+    assert list(generator.generate(2, steps=np.int64(3), guidance=2)) == usual
+    assert list(generator.generate(2, steps=3, guidance=np.float32(2))) == usual
+
+
+@pytest.mark.parametrize(
     ("kind", "options"),
     [
         (DiffHW, {"points": 12}),

@@ -311,6 +311,10 @@ def test_a_redrawing_is_laid_over_what_is_left_of_the_source() -> None:
     [
         ({"steps": 3}, "no setting 'steps'"),
         ({"temperature": -1.0}, "temperature"),
+        ({"temperature": "abc"}, "^temperature = 'abc': a number is expected"),
+        ({"mask": "abc"}, "^mask = 'abc': a number is expected"),
+        ({"convention": ["healer"]}, "^convention = .*: text is expected"),
+        ({"prior": 1}, "^prior = 1: text is expected"),
         ({"convention": "loud"}, "no convention"),
         ({"prior": "wide"}, "no prior"),
         ({"mask": 0.5}, "mask"),

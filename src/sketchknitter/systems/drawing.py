@@ -18,6 +18,7 @@ from sketchknitter.progress import Progress
 from sketchknitter.seeds import Stream, stream, taken_turn
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import Task, check_task
+from sketchknitter.systems.registry import plain
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class DrawingGenerator(ABC):
     Attributes:
         name: of the system.
         tasks: that it can do.
-        settings: names and defaults.
+        settings: names and defaults; a value must be of its default's type. One whose default is
+            None is for :meth:`check` to look at.
         evaluations: of the network, of single drawings.
     """
 
@@ -106,7 +108,8 @@ class DrawingGenerator(ABC):
         """``n`` drawings (:meth:`contract.Generator.generate`).
 
         Raises:
-            UserError: an unknown class or setting, n < 1, a task that it cannot do.
+            UserError: an unknown class or setting, a setting of another type, n < 1, a task that it
+                cannot do.
         """
         task = settings.pop("task", None) or ("heal" if source is not None else "draw")
         check_task(task, self.tasks, self.name, source is not None)
@@ -122,7 +125,8 @@ class DrawingGenerator(ABC):
         if source is not None and any(len(s.points) < 2 for s in source):
             raise UserError("a drawing of fewer than two points has nothing to heal")
         whole = {
-            k: settings[k] if settings.get(k) is not None else v for k, v in self.settings.items()
+            k: v if settings.get(k) is None else plain(settings[k], v, k)
+            for k, v in self.settings.items()
         }
         self.check(whole)
         numbers = self._labels(n, labels, source is not None, seed)

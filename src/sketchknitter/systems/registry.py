@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, TypeVar, cast
 
+import numpy as np
+
 from sketchknitter.errors import UserError
 from sketchknitter.systems.contract import System
 
@@ -94,7 +96,7 @@ def build(kind: type[T], table: Mapping[str, Any], where: str) -> T:
         if inner is not None and isinstance(value, Mapping):
             made[name] = build(inner, value, f"{where}.{name}")
         else:
-            made[name] = _plain(value, f.default, f"{where}: {name}")
+            made[name] = plain(value, f.default, f"{where}: {name}")
     return kind(**made)
 
 
@@ -123,7 +125,18 @@ def _is_union(hint: Any) -> bool:
     return typing.get_origin(hint) in (typing.Union, types.UnionType)
 
 
-def _plain(value: Any, default: Any, where: str) -> Any:
+def plain(value: Any, default: Any, where: str) -> Any:
+    """A value, if it is of its default's type; a whole number is a number too, a list a tuple.
+
+    Args:
+        default: of any of the usual plain types; a value beside any other is not looked at.
+        where: names the value in a message.
+
+    Raises:
+        UserError: says what is expected.
+    """
+    if isinstance(value, np.generic):  # a number from a NumPy array
+        value = value.item()
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
     kind = type(default)
     if kind is float and type(value) is int and abs(value) < 2**1023:

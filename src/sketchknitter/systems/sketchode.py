@@ -88,6 +88,7 @@ from sketchknitter.systems.learning import (
     one_of,
 )
 from sketchknitter.systems.mixture import CodeMixture
+from sketchknitter.systems.registry import plain
 from sketchknitter.systems.stored import Stored
 from sketchknitter.training.objective import Loss, Streams
 
@@ -635,8 +636,9 @@ class SketchOdeGenerator(DrawingGenerator):
     def check(self, settings: Mapping[str, Any]) -> None:
         if settings["points"] < 2:
             raise UserError(f"points must be at least 2, not {settings['points']}")
-        if settings["temperature"] is not None and not settings["temperature"] >= 0:
-            raise UserError(f"temperature must not be negative, not {settings['temperature']}")
+        temperature = settings["temperature"]
+        if temperature is not None and not plain(temperature, 0.0, "temperature") >= 0:
+            raise UserError(f"temperature must not be negative, not {temperature}")
 
     def draw(self, request: Request) -> list[Sketch]:
         count = len(request.numbers)

@@ -27,6 +27,7 @@ from sketchknitter.systems.autoregressive.sampling import (
 from sketchknitter.systems.autoregressive.tokens import DRAW, to_rows, to_sketch, to_tokens
 from sketchknitter.systems.contract import check_task
 from sketchknitter.systems.mixture import CodeMixture
+from sketchknitter.systems.registry import plain
 from sketchknitter.systems.stored import Stored
 
 SETTINGS = ("task", "temperature", "convention", "prior", "mask")
@@ -120,7 +121,8 @@ class StrokeGenerator:
                 patches that are dropped before it heals.
 
         Raises:
-            UserError: an unknown class or setting, n < 1, a task that it cannot do.
+            UserError: an unknown class or setting, a setting of another type, n < 1, a task that it
+                cannot do.
         """
         options = self._options(settings, source is not None)
         if n < 1 or batch_size < 1:
@@ -269,17 +271,18 @@ class StrokeGenerator:
             healing = task == "heal"
             tried = self.design.temperatures
             temperature = min(tried) if healing else self.facts.temperature
-        check_temperature(float(temperature))
-        convention = settings.get("convention") or self.design.convention
+        temperature = plain(temperature, 0.0, "temperature")
+        check_temperature(temperature)
+        convention = plain(settings.get("convention") or self.design.convention, "", "convention")
         if convention not in CONVENTIONS:
             raise UserError(f"no convention {convention!r}; one of: {', '.join(CONVENTIONS)}")
-        prior = settings.get("prior") or self.design.prior
+        prior = plain(settings.get("prior") or self.design.prior, "", "prior")
         if prior not in ("normal", "mixture", "none"):
             raise UserError(f"no prior {prior!r}; one of: normal, mixture")
-        mask = float(settings.get("mask") or 0.0)
+        mask = plain(settings.get("mask") or 0.0, 0.0, "mask")
         if not 0 <= mask <= 1 or (mask and not hasattr(self.design.sizes, "patches")):
             raise UserError("mask is the share of SketchHealer's patches to drop, 0 to 1")
-        return _Options(task, float(temperature), convention, prior, mask)
+        return _Options(task, temperature, convention, prior, mask)
 
     def _labels(
         self, n: int, labels: Sequence[str] | None, given: bool, seed: int

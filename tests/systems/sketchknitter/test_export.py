@@ -13,6 +13,7 @@ from sketchknitter.cli import main
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import build_denoiser
 from sketchknitter.systems.sketchknitter.export import OUTPUTS, OnnxDenoiser, export, use
 from tiny_model import half, tiny
@@ -66,6 +67,29 @@ def test_twenty_whole_trajectories(exported: Path) -> None:
     close(plain, model.sample(n=20, steps=12, seed=3))
 
 
+def test_a_model_that_onnxruntime_evaluates_is_shown_and_saved_but_not_moved(
+    exported: Path, tmp_path: Path
+) -> None:
+    model = tiny()
+    shown = repr(model)
+    model.save_pretrained(tmp_path / "torch")
+    use(model, exported, threads=1)
+    assert repr(model) == shown
+    model.save_pretrained(tmp_path / "runtime")
+    files = (tmp_path / f / "model.safetensors" for f in ("torch", "runtime"))
+    kept, again = map(Checkpoint.load, files)
+    assert kept.weights.keys() == again.weights.keys()
+    assert all(torch.equal(v, again.weights[k]) for k, v in kept.weights.items())
+    for change in ({"device": "cpu"}, {"dtype": "bfloat16"}):
+        with pytest.raises(UserError, match="load it again to move it"):
+            model.to(**change)
+    assert model.dtype == torch.float32
+    with pytest.raises(UserError, match="onnxruntime evaluates this model; load it again"):
+        export(model, tmp_path / "again.onnx")
+    assert not (tmp_path / "again.onnx").exists()
+    assert len(model.sample(n=1, steps=2)) == 1
+
+
 def test_a_student_with_conditions(tmp_path: Path) -> None:
     base = tiny(conditions=True)
     torch.manual_seed(1)
@@ -88,6 +112,9 @@ def test_a_student_with_conditions(tmp_path: Path) -> None:
     use(model, path, threads=1)
     close(plain, model.sample(n=20, seed=3))
     close([healed], [model.heal(half(), 0.3, label="box", seed=2)])
+    with pytest.raises(UserError, match="onnxruntime evaluates this model"):
+        model.to("cpu")
+    assert "4 evaluations a drawing" in repr(model)
     with pytest.raises(UserError, match="condition, weight; export it again"):
         OnnxDenoiser(path, model.denoiser)
 

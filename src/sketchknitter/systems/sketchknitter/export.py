@@ -25,6 +25,7 @@ import io
 import json
 import logging
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from os import PathLike
 from typing import Any
@@ -116,7 +117,8 @@ def export(model: DrawingModel, path: str | PathLike[str], *, many_steps: bool =
         many_steps: the many-step network, also where the model has a student.
 
     Raises:
-        UserError: the extra ``onnx`` is missing, or the folder is.
+        UserError: the extra ``onnx`` is missing, or the folder is, or the model draws with such a
+            file already.
     """
     try:
         import onnx  # noqa: F401
@@ -124,7 +126,10 @@ def export(model: DrawingModel, path: str | PathLike[str], *, many_steps: bool =
     except ImportError:
         raise UserError(f"{path}: export needs onnx and onnxscript; {_EXTRA}") from None
     student = None if many_steps else model.student
-    denoiser = (model.denoiser if student is None else student.denoiser).eval()
+    denoiser = model.denoiser if student is None else student.denoiser
+    if not isinstance(denoiser, nn.Module):
+        raise UserError(f"{path}: onnxruntime evaluates this model; load it again to export it")
+    denoiser.eval()
     config = model.config
     _ = denoiser.schedule.alpha_bar  # now: a table first made while tracing stays a traced one
     any_length = denoiser.length_given and config.network.backbone != "official"
@@ -208,6 +213,15 @@ class OnnxDenoiser:
         self.length_given, self.representation = denoiser.length_given, denoiser.representation
         self.condition, self.guided = denoiser.condition, denoiser.guided
         self.state, self.device = denoiser.state, torch.device("cpu")
+        self._exported = denoiser
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those of the denoiser that was exported."""
+        return self._exported.parameters()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Weights of the denoiser that was exported, so the model can still be saved."""
+        return self._exported.state_dict()
 
     def __call__(
         self,
@@ -232,6 +246,9 @@ class OnnxDenoiser:
 
 def use(model: DrawingModel, path: str | PathLike[str], threads: int = 0) -> None:
     """Let onnxruntime evaluate what the model draws with.
+
+    The model then stays on the processor (:meth:`DrawingModel.to` refuses); saving it writes the
+    weights that it had.
 
     Args:
         model: whose network ``path`` holds; changed in place.

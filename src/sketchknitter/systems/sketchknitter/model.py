@@ -185,8 +185,15 @@ class DrawingModel:
             The model itself.
 
         Raises:
-            UserError: another type.
+            UserError: another type, or a model that onnxruntime evaluates (``export.use``).
         """
+        student = self.__dict__.get("student")  # one that is not made yet is torch's
+        made = [self.denoiser, *([student.denoiser] if student else [])]
+        if not all(isinstance(network, torch.nn.Module) for network in made):
+            raise UserError(
+                "onnxruntime evaluates this model, on the processor and in its file's type; load it"
+                " again to move it"
+            )
         if dtype is not None:
             name = str(dtype).removeprefix("torch.")
             if name not in DTYPES:
@@ -195,8 +202,8 @@ class DrawingModel:
         if device is not None:
             self.device = torch.device(device)
             self.denoiser.to(self.device)
-            for made in ("scorer", "student"):  # made anew where the model is
-                self.__dict__.pop(made, None)
+            for part in ("scorer", "student"):  # made anew where the model is
+                self.__dict__.pop(part, None)
         for network in self.denoisers:
             _multiply_in(self.dtype, network.backbone, self.device)
         return self

@@ -34,6 +34,7 @@ from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course
 from sketchknitter.training.run import LOG, Log, Run, Saved
+from sketchknitter.training.saving import finite, told
 from sketchknitter.training.trainer import Trainer, place
 
 JUDGED = 256  # drawings of each split that a save measures the loss on
@@ -240,7 +241,7 @@ class Products:
         if not brief:
             sets = {"train_loss": self.data.train, "valid_loss": self.data.valid}
             found = {k: trainer.held_out(self.source.plain(v)) for k, v in sets.items()}
-            self.losses = {k: round(v, 6) for k, v in found.items() if math.isfinite(v)}
+            self.losses = finite(found)
         finished = trainer.done and not brief
         with trainer.emas[0].applied(trainer.network):
             trainer.network.eval()
@@ -248,12 +249,7 @@ class Products:
         self.stored(folder, self.losses, finished).save(folder / MODEL)
         if brief:
             return Saved()
-        shown = ", ".join(
-            f"{self.losses[key]:.4f} on {what}"
-            for key, what in (("train_loss", "training drawings"), ("valid_loss", "held-out ones"))
-            if key in self.losses
-        )
-        return Saved(self.losses, f"loss {shown}")
+        return Saved(self.losses, told(self.losses))
 
     def stored(self, folder: Path, losses: Mapping[str, float], finished: bool) -> Stored:
         """The model as it stands."""

@@ -243,6 +243,43 @@ def test_it_learns_and_resumes_bit_for_bit(data: PreparedSet, tmp_path: Path) ->
     assert second.digests() == whole.digests()
 
 
+def kept_losses(folder: Path) -> dict[str, float]:
+    stages = Checkpoint.load(folder / "model.safetensors").notes["distilled"]["stages"]
+    losses: dict[str, float] = stages[-1]["losses"]
+    return losses
+
+
+def test_a_run_outlives_its_previews_and_goes_on_with_its_losses(
+    data: PreparedSet, tmp_path: Path
+) -> None:
+    (tmp_path / "previews").write_text("in the way")
+    said: list[str] = []
+    first = run(data, tmp_path, model().checkpoint, HOW)
+    first.say = said.append
+    first.go(2)
+    assert "loss " in said[0]
+    assert "no preview (" in said[0]
+    found = kept_losses(tmp_path)
+    assert list(found) == ["valid_loss"]
+    second = run(data, tmp_path, model().checkpoint, HOW)
+    second.resume()
+    second.save(brief=True)
+    second.close()
+    assert kept_losses(tmp_path) == found
+
+
+def test_nothing_held_out_leaves_no_loss(data: PreparedSet, tmp_path: Path) -> None:
+    none = np.zeros(len(data.valid), dtype=bool)
+    alone = dataclasses.replace(data, valid=data.valid.where(none))
+    said: list[str] = []
+    only = run(alone, tmp_path, model().checkpoint, HOW)
+    only.say = said.append
+    only.go(2)
+    assert kept_losses(tmp_path) == {}
+    assert "no loss measured" in said[0]
+    assert "nan" not in said[0]
+
+
 def test_a_weak_model_teaches_what_to_leave(data: PreparedSet, tmp_path: Path) -> None:
     base = model().checkpoint
     students = {}

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sketchknitter import io
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
@@ -34,6 +33,7 @@ from sketchknitter.systems.stored import MODEL, Stored
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, clip_values
 from sketchknitter.training.run import Saved
+from sketchknitter.training.saving import finite, preview, told
 from sketchknitter.training.trainer import Trainer
 
 JUDGED = 256  # drawings of each split that a save measures the loss on
@@ -233,19 +233,20 @@ class StrokeProducts:
             held_out = trainer.held_out(source.plain(self.data.valid, JUDGED))
             seen = trainer.held_out(source.plain(self.data.train, JUDGED))
             found = {"train_loss": seen, "valid_loss": held_out}
-            self.losses = {k: round(v, 6) for k, v in found.items() if math.isfinite(v)}
+            self.losses = finite(found)
         if over:
             self._choose_temperature()
         self.stored(finished=over).save(folder / MODEL)
         if brief:
             return Saved()
-        shown = ", ".join(
-            f"{self.losses[key]:.4f} on {what}"
-            for key, what in (("train_loss", "training drawings"), ("valid_loss", "held-out ones"))
-            if key in self.losses
-        )
         chosen = f"; temperature {self.temperature:g}" if self.distances and over else ""
-        return Saved(self.losses, f"loss {shown}{chosen}{self._preview(folder)}")
+        picture = preview(
+            folder,
+            trainer.iteration,
+            lambda: list(self.generator().generate(PREVIEW)),
+            captions=bool(self.data.classes),
+        )
+        return Saved(self.losses, f"{told(self.losses)}{chosen}{picture}")
 
     def stored(self, finished: bool = False) -> Stored:
         """The model as it would be saved now.
@@ -343,17 +344,6 @@ class StrokeProducts:
             gap = frechet_distance(real, _features(guide, drawn))
             self.distances[f"{temperature:g}"] = round(gap, 4)
         self.temperature = float(min(self.distances, key=lambda t: self.distances[t]))
-
-    def _preview(self, folder: Path) -> str:
-        """Writes the preview; returns what to say of it."""
-        path = folder / "previews" / f"{self.trainer.iteration:08d}.png"
-        path.parent.mkdir(exist_ok=True)
-        try:
-            sketches = list(self.generator().generate(PREVIEW))
-            io.write(sketches, path, captions=bool(self.data.classes))
-        except UserError as error:  # a picture is no reason to lose a run
-            return f"; no preview ({error})"
-        return f"; {path}"
 
 
 def _extent(rows: NDArray[Any]) -> float:

@@ -26,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sketchknitter import io
 from sketchknitter.data.conditions import (
     NOTHING,
     ConditionedBatch,
@@ -56,6 +55,7 @@ from sketchknitter.systems.sketchknitter.student import PREFIX, student_of
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.run import STATE, Run, Saved
+from sketchknitter.training.saving import finite, preview, told
 
 JUDGED = 256  # held-out drawings that a save measures the loss on
 PREVIEW = 16
@@ -322,21 +322,26 @@ class Students:
         self.losses: dict[str, float] = {}
 
     def resume(self, folder: Path) -> None:
-        pass
+        path = folder / MODEL
+        if path.exists():
+            stages = Checkpoint.load(path).notes.get("distilled", {}).get("stages", [])
+            self.losses = dict(stages[-1].get("losses", {})) if stages else {}
 
     def save(self, folder: Path, brief: bool) -> Saved:
         trainer = self.trainer
         if not brief:
-            self.losses = {"valid_loss": round(trainer.evaluate(trainer.data.valid), 6)}
+            self.losses = finite({"valid_loss": trainer.evaluate(trainer.data.valid)})
         made = trainer.checkpoint(0, self.record | {"losses": self.losses})
         made.save(folder / MODEL)
         if brief:
             return Saved()
-        path = folder / "previews" / f"{trainer.iteration:08d}.png"
-        path.parent.mkdir(exist_ok=True)
-        sketches = DrawingModel(made, str(trainer.device)).sample(None, PREVIEW)
-        io.write(sketches, path, captions=bool(made.config.classes))
-        return Saved(self.losses, f"loss {self.losses['valid_loss']:.5f} on held-out ones; {path}")
+        picture = preview(
+            folder,
+            trainer.iteration,
+            lambda: DrawingModel(made, str(trainer.device)).sample(None, PREVIEW),
+            captions=bool(made.config.classes),
+        )
+        return Saved(self.losses, told(self.losses, digits=5) + picture)
 
 
 class DistillRun(Run):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,7 +21,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sketchknitter import io
 from sketchknitter.data.conditions import CHANNELS
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.errors import UserError
@@ -35,6 +33,7 @@ from sketchknitter.systems.sketchknitter.pens import PenCalibration, calibrate_p
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.ema import ema_rates
 from sketchknitter.training.run import STATE, Run, Saved
+from sketchknitter.training.saving import finite, preview, told
 
 MODEL = "model.safetensors"
 FIRST = "backbone.first.linear.weight"
@@ -159,12 +158,8 @@ class Models:
             self.checkpoint(k).save(folder / name)
         if brief or self.pens is None:
             return Saved()
-        shown = ", ".join(
-            f"{self.losses[k]:.4f} on {what}"
-            for k, what in (("train_loss", "training drawings"), ("valid_loss", "held-out ones"))
-            if math.isfinite(self.losses.get(k, math.nan))
-        )
-        return Saved({**self.losses, **self.pens.to_dict()}, f"loss {shown}{self._preview(folder)}")
+        words = told(self.losses) + self._preview(folder)
+        return Saved({**self.losses, **self.pens.to_dict()}, words)
 
     def checkpoint(self, ema: int = 0) -> Checkpoint:
         """The model as it would be saved now."""
@@ -185,7 +180,7 @@ class Models:
             "train_loss": trainer.evaluate(trainer.data.train, JUDGED),
             "valid_loss": trainer.evaluate(valid, JUDGED),
         }
-        self.losses = {k: round(v, 6) for k, v in losses.items() if math.isfinite(v)}
+        self.losses = finite(losses)
         with trainer.emas[0].applied(trainer.denoiser):
             self.pens = calibrate_pens(
                 trainer.denoiser,
@@ -198,15 +193,13 @@ class Models:
     def _preview(self, folder: Path) -> str:
         """Writes the preview; returns what to say of it."""
         model = DrawingModel(self.checkpoint(), str(self.trainer.device))
-        path = folder / "previews" / f"{self.trainer.iteration:08d}.png"
         steps = min(PREVIEW_STEPS, self.trainer.model.diffusion.diffusion_steps)
-        try:
-            path.parent.mkdir(exist_ok=True)
-            sketches = model.sample(None, PREVIEW, batch_size=PREVIEW, steps=steps)
-            io.write(sketches, path, captions=bool(model.classes))
-        except (UserError, OSError) as error:  # a picture is no reason to lose a run
-            return f"; no preview ({error})"
-        return f"; {path}"
+        return preview(
+            folder,
+            self.trainer.iteration,
+            lambda: model.sample(None, PREVIEW, batch_size=PREVIEW, steps=steps),
+            captions=bool(model.classes),
+        )
 
 
 class DenoiserRun(Run):

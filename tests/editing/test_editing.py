@@ -49,6 +49,20 @@ def no_guide(monkeypatch):
 
 
 # -- complete ------------------------------------------------------------------------------------
+def test_a_class_without_training_drawings_ends_as_all_classes_do(model):
+    made = model.checkpoint
+    lengths = made.lengths.clone()
+    lengths[1] = 0
+    other = SketchKnitter(replace(made, lengths=lengths))
+    sketch = half()
+    plans = [
+        guessing.proposals(m, sketch, [k] * 20, [np.random.default_rng(i) for i in range(20)])
+        for m, k in ((other, 1), (model, 3))
+    ]
+    assert [p.count for p in plans[0]] == [p.count for p in plans[1]]
+    assert max(p.count for p in plans[0]) > len(plans[0][0].outline) + 12
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("where", ["end", "start", "anywhere"])
 def test_completions_keep_every_drawn_stroke_untouched(kind, where):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sketchknitter.classes import NO_CLASS, class_index, find_class
+from sketchknitter.data.lengths import counts_of, drawn_length
 from sketchknitter.data.outline import Outline, error_of, outline, widening
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion.guidance.deformed import covering_level, noised
@@ -104,9 +105,10 @@ def proposals(
     longest = model.config.codec.max_points
     most = longest * 3 // 4
     first = outline(sketch, 0.85, most)
+    table = model.checkpoint.lengths.double().numpy()
     out = []
     for label, rng in zip(labels, rngs, strict=True):
-        counts = model.checkpoint.lengths[label].double().numpy()[: longest + 1]
+        counts = counts_of(table, label)[: longest + 1]
         n = _length(counts / np.maximum(np.arange(len(counts)), 1), len(first) + 2, rng)
         share = float(np.clip(rng.normal(0.43 + 0.88 * len(first) / n, 0.2), 0.3, 1.0))
         known = outline(sketch, share, most)
@@ -123,7 +125,7 @@ def _length(weights: np.ndarray, least: int, rng: np.random.Generator) -> int:
     tail = weights[least:]
     if not tail.sum():  # longer than anything in training
         return least + int(rng.integers(2, 10))
-    return least + int(np.searchsorted(np.cumsum(tail), rng.random() * tail.sum(), side="right"))
+    return least + drawn_length(tail, rng)
 
 
 def places_of(known: Outline, missing: int, where: Where, rng: np.random.Generator) -> np.ndarray:

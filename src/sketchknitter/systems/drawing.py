@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sketchknitter.data.lengths import counts_of, drawn_length
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
 from sketchknitter.progress import Progress
@@ -56,12 +57,8 @@ def drawn_lengths(
     Args:
         counts: drawings of each class with each number of rows, (classes + 1, N + 1).
     """
-    out = []
-    for label, rng in zip(labels, streams, strict=True):
-        row = counts[label] if counts[label].sum() else counts[-1]
-        total = np.cumsum(row)
-        out.append(int(np.searchsorted(total, rng.random() * total[-1], side="right")))
-    return out
+    pairs = zip(labels, streams, strict=True)
+    return [drawn_length(counts_of(counts, label), rng) for label, rng in pairs]
 
 
 class DrawingGenerator(ABC):

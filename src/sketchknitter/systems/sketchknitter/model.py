@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from sketchknitter.classes import NO_CLASS, WELL_KNOWN, class_index
+from sketchknitter.data.lengths import counts_of, drawn_length
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import shortcut
 from sketchknitter.diffusion import timesteps as policies
@@ -533,10 +534,7 @@ class DrawingModel:
         """
         if not self.denoiser.length_given:
             return self.config.codec.max_points
-        counts = self.checkpoint.lengths[label].double().numpy()
-        if not counts.any():  # a class without training drawings is as long as all of them
-            counts = self.checkpoint.lengths[-1].double().numpy()
-        return int(np.searchsorted(np.cumsum(counts), rng.random() * counts.sum(), side="right"))
+        return drawn_length(counts_of(self.checkpoint.lengths.double().numpy(), label), rng)
 
     def _class(self, seed: int, number: int) -> int:
         """Class of sketch ``number`` of a mixed run: all usual classes, shuffled, then again."""

@@ -177,6 +177,7 @@ def test_pen_break_lifts_never_and_always(sample: Callable[..., str]) -> None:
         (["--sampler", "magic"], "no sampler 'magic'"),
         (["--timesteps", "magic"], "no timesteps policy 'magic'"),
         (["--eta", "0.5"], "add --sampler ddim"),
+        (["--timesteps", "marks", "--steps", "9"], "--steps must be 8 with the timesteps marks"),
         (["--animate", "-o", "x.png"], "--animate writes"),
         (["--denoising", "-o", "x.npz"], "--denoising writes"),
         (["--captions", "-o", "x.npz"], "--captions go on pages"),

@@ -117,9 +117,10 @@ def test_labels_and_points(data: Memory) -> None:
 
 
 def test_refusals(data: Memory) -> None:
-    with pytest.raises(UserError, match="100 training drawings are fewer than one batch of 101"):
+    few = "100 training drawings are fewer than one batch of 101"
+    with pytest.raises(UserError, match=f"^batch_size must be lower, .*: {few}"):
         Loader(data, CODEC, 101, 2)
-    with pytest.raises(UserError, match="--batch-size 10 is not a multiple of 4 processes"):
+    with pytest.raises(UserError, match=r"^batch_size 10 is not a multiple of 4 processes"):
         Loader(data, CODEC, 10, 2, world=4)
 
 

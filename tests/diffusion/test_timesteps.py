@@ -109,7 +109,7 @@ def test_grid_refuses(levels: list[int], message: str) -> None:
         ("uniform", 1, "^steps must lie in 2 … 1000, not 1"),
         ("uniform", 1001, "^steps must lie in 2 … 1000, not 1001"),
         ("linear", 700, "no integer stride"),
-        ("marks", 9, "takes --steps 8, not 9"),
+        ("marks", 9, "^steps must be 8 .*, not 9"),
     ],
 )
 def test_errors(name: str, steps: int, message: str) -> None:

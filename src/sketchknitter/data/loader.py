@@ -13,7 +13,7 @@ from sketchknitter.data import order
 from sketchknitter.data.batch import Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.shuffle import RowChange
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError
 from sketchknitter.seeds import Stream, stream
 
 
@@ -68,13 +68,14 @@ class Loader:
 
     def __post_init__(self) -> None:
         if len(self.data) < self.batch_size:
-            raise UserError(
-                f"{len(self.data)} training drawings are fewer than one batch of "
-                f"{self.batch_size}; lower --batch-size or add drawings"
+            raise SettingError(
+                "batch_size",
+                f"must be lower, or drawings be added: {len(self.data)} training drawings are fewer"
+                f" than one batch of {self.batch_size}",
             )
         if self.batch_size % self.world:
-            raise UserError(
-                f"--batch-size {self.batch_size} is not a multiple of {self.world} processes"
+            raise SettingError(
+                "batch_size", f"{self.batch_size} is not a multiple of {self.world} processes"
             )
 
     @property

@@ -25,7 +25,7 @@ from sketchknitter.data.dataset import (
 from sketchknitter.data.sources import UNREADABLE, Source, find_sources, read_tasks, tasks_for
 from sketchknitter.data.tally import Tally
 from sketchknitter.data.writer import SetWriter
-from sketchknitter.errors import UserError
+from sketchknitter.errors import SettingError, UserError
 from sketchknitter.files import atomic, atomic_folder
 
 _DONE = "done.json"  # what of a set on its way is in its files
@@ -172,10 +172,12 @@ def _read(
 
 
 def _checked(recipe: Recipe) -> Recipe:
-    if recipe.max_points < 0 or recipe.clamp < 0 or recipe.clamp > 2**15 - 1:
-        raise UserError("--max-points must not be negative, --clamp lies between 0 and 32767")
+    if recipe.max_points < 0:
+        raise SettingError("max_points", f"must not be negative, not {recipe.max_points}")
+    if not 0 <= recipe.clamp < 2**15:
+        raise SettingError("clamp", f"must lie in 0 … {2**15 - 1}, not {recipe.clamp}")
     if min(recipe.split) < 0 or not 0 < sum(recipe.split) < float("inf"):
-        raise UserError(f"--split takes three shares such as 90 5 5, not {recipe.split}")
+        raise SettingError("split", f"takes three shares such as 90 5 5, not {recipe.split}")
     return recipe
 
 

@@ -330,8 +330,8 @@ def read_tasks(
     try:
         yield from _ordered(pool, tasks, recipe, ahead=2 * count)
     except BrokenProcessPool:
-        raise UserError(
-            "a worker process died, perhaps for want of memory; try --processes 1"
+        raise SettingError(
+            "processes", "may have to be 1: a worker process died, perhaps for want of memory"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

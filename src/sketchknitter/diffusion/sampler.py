@@ -239,7 +239,7 @@ def method(name: str, eta: float = 0.0) -> Method:
     if name == "ddim":
         return Ddim(eta)
     if eta:
-        raise UserError(f"--eta is DDIM's; the sampler {name} has no such number")
+        raise SettingError("eta", f"is DDIM's; the sampler {name} has no such number")
     return METHODS[name]()
 
 

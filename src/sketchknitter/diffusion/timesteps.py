@@ -145,8 +145,8 @@ def logsnr(steps: int, schedule: Schedule) -> Grid:
 def marks(steps: int, schedule: Schedule) -> Grid:
     """The eight levels marked in the paper's overview figure, scaled to T."""
     if steps != 8:
-        raise UserError(
-            f"the paper marks 8 timesteps; --timesteps marks takes --steps 8, not {steps}"
+        raise SettingError(
+            "steps", f"must be 8 with the timesteps marks (the paper marks 8 levels), not {steps}"
         )
     paper = np.array([980, 550, 350, 200, 100, 50, 30, 10])
     return Grid(_rounded(paper * schedule.steps / 1000), schedule.steps)

@@ -274,8 +274,8 @@ class Trainer(Generic[Goal]):
             self.scale.update(finite)
         elif not finite:
             raise UserError(
-                f"the gradient is not finite at update {self.iteration + 1}; lower --lr (now "
-                f"{self.config.lr:g}) or resume from the last checkpoint"
+                f"the gradient is not finite at update {self.iteration + 1}; lower the learning"
+                f" rate lr (now {self.config.lr:g}) or resume from the last checkpoint"
             )
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)

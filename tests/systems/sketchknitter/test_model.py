@@ -203,6 +203,7 @@ def test_progress_and_watch(model: SketchKnitter) -> None:
         ({"timesteps": "spiral"}, "no timesteps policy 'spiral'"),
         ({"timesteps": "shortcut"}, "no recognizability network"),
         ({"sampler": "ddim", "eta": 1.5}, "^eta must lie in 0 … 1"),
+        ({"sampler": "dpm++", "eta": 0.5}, "^eta is DDIM's; the sampler dpm.. has no such number"),
         ({"guidance": -1.0}, "^guidance must be at least 0, not -1"),
         ({"guidance": float("nan")}, "^guidance must be"),
         ({"interval": (0.9, 0.1)}, "^interval takes two shares of T, the lower one first"),

@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sketchknitter.data.batch import Batch
+from sketchknitter.data.batch import PEN_STATES, Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.diffusion.denoiser import (
-    PEN_STATES,
     BitPens,
     Denoiser,
     HeadPens,

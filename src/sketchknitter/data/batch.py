@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DRAW, LIFT, END = 0, 1, 2  # what the pen does after a point
+PEN_STATES = 3
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sketchknitter.data.batch import END, LIFT, Batch
+from sketchknitter.data.batch import END, LIFT, PEN_STATES, Batch
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.loader import Loader
 from sketchknitter.geometry import rdp_mask_many
@@ -38,8 +38,9 @@ class Example:
         known: points that are seen exactly where they are, (n,).
         rough: points that are seen deformed, (n,).
         shown: where each of these is seen, (n, 2) px; ignored elsewhere.
-        strength: root mean square displacement of rough points along each axis, as a share of the
-            longer side; None where the network does not know it (blind).
+        strength: root mean square displacement of the deformed drawing's points along each axis,
+            as a share of the longer side, over all of them, also where only some are rough; None
+            where the network does not know it (blind).
     """
 
     points: Array
@@ -98,13 +99,13 @@ class ConditionedBatch:
 
 
 def collate(examples: Sequence[Example], labels: Sequence[int], codec: Codec) -> ConditionedBatch:
-    """Records -> one batch, padded to the longest."""
+    """Examples -> one batch, padded to the longest."""
     count, width = len(examples), max(len(e.points) for e in examples)
     xy = np.zeros((count, width, 2), np.float32)
     pen = np.full((count, width), END, np.int64)
     mask = np.zeros((count, width), bool)
     condition = np.zeros((count, width, CHANNELS), np.float32)
-    free = np.ones((count, width, 5), bool)
+    free = np.ones((count, width, 2 + PEN_STATES), bool)
     unit = (1 - codec.rho**2) ** 0.5
     for i, e in enumerate(examples):
         n = len(e.points)

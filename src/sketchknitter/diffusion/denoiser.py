@@ -8,12 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sketchknitter.data.batch import PEN_STATES
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.representation import Representation
 from sketchknitter.settings import ParametrizationName
 from sketchknitter.training.objective import Loss
-
-PEN_STATES = 3  # draw, lift, end
 
 
 @dataclass(frozen=True)

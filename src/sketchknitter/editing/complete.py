@@ -178,7 +178,7 @@ def chosen_plans(
     rngs: Sequence[np.random.Generator],
     choice: np.random.Generator,
 ) -> list[Plan]:
-    """The plans of ``n`` endings: the best of one for each of ``rngs``, by a pilot run."""
+    """``n`` of the plans proposed, one from each of ``rngs``, drawn by their pilot's posterior."""
     plans: list[Plan] = []
     surprise: list[np.ndarray] = []
     for a in range(0, len(rngs), 4 * BATCH):

@@ -113,13 +113,17 @@ BENT = 1.0  # radians that a stroke turns in all
 def unmoved(
     plan: Plan, drawn: Sketch, share: float, smoother: float = 0.0, most: float = np.inf
 ) -> frozenset[int]:
-    """Strokes of a whole drawing that ``drawn`` leaves as they are, but for trifles, or tears away.
+    """Strokes to keep as drawn: those that ``drawn`` moves by less than ``share`` (nothing to
+    repair) or by more than ``most`` (a failed repair).
 
     Args:
-        share: root mean square displacement of a stroke's points that is a trifle, as a share of
-            the drawing's longer side.
-        most: displacement from which on a change repairs nothing.
-        smoother: a bent stroke that turns less than this share of what it did is no trifle.
+        plan: of a whole drawing.
+        drawn: what the model made of it; of another number of points, it keeps no stroke.
+        share: root mean square displacement of a stroke's points, as a share of the drawing's
+            longer side.
+        smoother: a bent stroke that now turns less than this share of what it did is repaired,
+            however little it moved.
+        most: displacement, as ``share``.
     """
     n = len(plan.outline)
     if drawn.num_points != n:

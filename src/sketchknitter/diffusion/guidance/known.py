@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sketchknitter.diffusion.denoiser import PEN_STATES, Denoised, expand
+from sketchknitter.data.batch import PEN_STATES
+from sketchknitter.diffusion.denoiser import Denoised, expand
 from sketchknitter.diffusion.sampler import Model
 from sketchknitter.diffusion.schedule import Schedule
 from sketchknitter.representation import Representation

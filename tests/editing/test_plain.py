@@ -95,6 +95,7 @@ def test_as_many_points_are_added_as_asked_for(model, network: Outlook) -> None:
         assert [p.count - len(p.outline) for p in made] == [more] * 4
     # where nothing is missing the drawing is its own ending
     done = finished(model, network, half(), 2, 0, more=0)
+    assert len(done) == 2
     assert all(d == half().with_label("arc") for d in done)
 
 

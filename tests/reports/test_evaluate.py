@@ -34,7 +34,7 @@ def noise(count: int, seed: int = 0) -> list[Sketch]:
 
 
 @pytest.fixture(scope="module")
-def test_split() -> list[Sketch]:
+def held_split() -> list[Sketch]:
     return drawings("test", 75)
 
 
@@ -44,8 +44,8 @@ def valid_split() -> list[Sketch]:
 
 
 @pytest.fixture(scope="module")
-def itself(test_split, valid_split) -> report.Report:
-    return evaluate(test_split, test_split, [*valid_split, *test_split], settings=QUICK)
+def itself(held_split, valid_split) -> report.Report:
+    return evaluate(held_split, held_split, [*valid_split, *held_split], settings=QUICK)
 
 
 def test_a_set_against_itself(itself):
@@ -68,12 +68,12 @@ def test_every_figure_has_floor_and_n(itself):
     assert any("floors at N = 187" in note for note in itself.notes)
 
 
-def test_real_drawings_score_about_their_floor_and_noise_far_from_it(test_split, valid_split):
-    heldout = [*valid_split, *test_split]
-    real = evaluate(valid_split, test_split, heldout, settings=QUICK)
+def test_real_drawings_score_about_their_floor_and_noise_far_from_it(held_split, valid_split):
+    heldout = [*valid_split, *held_split]
+    real = evaluate(valid_split, held_split, heldout, settings=QUICK)
     assert real["fid_sketch"].value < 2 * real["fid_sketch"].floor
     assert real["precision"].value > 0.7
-    found = evaluate(noise(150), test_split, heldout, settings=QUICK)
+    found = evaluate(noise(150), held_split, heldout, settings=QUICK)
     assert found["fid_sketch"].value > 10 * found["fid_sketch"].floor
     assert found["precision"].value < 0.05
     assert found["scribbles"].value > 0.9 > 0.1 > found["scribbles"].floor
@@ -82,66 +82,66 @@ def test_real_drawings_score_about_their_floor_and_noise_far_from_it(test_split,
     assert any("no recognition rate" in note for note in found.notes)
 
 
-def test_same_seed_same_report_and_n_is_one_for_both_sides(test_split, valid_split):
+def test_same_seed_same_report_and_n_is_one_for_both_sides(held_split, valid_split):
     few = Settings(n=60, geometry_repeats=0, halvings=2, bootstrap=5)
-    a, b = (evaluate(valid_split, test_split, settings=few) for _ in range(2))
+    a, b = (evaluate(valid_split, held_split, settings=few) for _ in range(2))
     assert a.figures == b.figures
     assert {f.n for f in a.figures} == {60}
     assert any(note.startswith("60 of the 225") for note in a.notes)
     assert "geometry_score" not in {f.name for f in a.figures}
 
 
-def test_copies_of_training_drawings_are_told(test_split, valid_split):
+def test_copies_of_training_drawings_are_told(held_split, valid_split):
     train = drawings("train", 60)
     settings = Settings(geometry_repeats=0, halvings=2, bootstrap=5)
-    copied = evaluate(train[:90], test_split, valid_split, train, settings=settings)
+    copied = evaluate(train[:90], held_split, valid_split, train, settings=settings)
     assert copied["copied"].value == 1.0
     assert copied["copied"].floor < 0.05
     assert copied["nearest_training"].value < 0.01 < copied["nearest_training"].floor
     assert any("nearest" in title for title in copied.pages)
 
 
-def test_warnings_name_measured_figures(itself, test_split, valid_split):
+def test_warnings_name_measured_figures(itself, held_split, valid_split):
     small = next(w for w in itself.warnings if "N = 225 is small" in w)
     assert f"{itself['fid_sketch'].floor:.3g}" in small
     few = evaluate(
-        test_split[:20],
-        test_split,
-        [*valid_split, *test_split],
+        held_split[:20],
+        held_split,
+        [*valid_split, *held_split],
         settings=Settings(geometry_repeats=0, halvings=2, bootstrap=5),
     )
     assert any("at N = 187" in w for w in few.warnings)
     assert any("mixed differently" in w for w in few.warnings)  # apples only
-    twice = evaluate(test_split[:10] * 10, test_split, settings=QUICK)
+    twice = evaluate(held_split[:10] * 10, held_split, settings=QUICK)
     assert any("only 10 of the 100" in w for w in twice.warnings)
 
 
-def test_bad_sets_are_refused_in_one_line(test_split):
-    stranger = [s.with_label("zebra") for s in test_split]
+def test_bad_sets_are_refused_in_one_line(held_split):
+    stranger = [s.with_label("zebra") for s in held_split]
     cases = {
         "no drawing": [],
-        "one drawing": test_split[:1],
-        "at least 4": test_split[:3],
-        "identical": [test_split[0]] * 50,
-        "drawing 5 has no points": [*test_split[:5], Sketch([]), *test_split[5:9]],
+        "one drawing": held_split[:1],
+        "at least 4": held_split[:3],
+        "identical": [held_split[0]] * 50,
+        "drawing 5 has no points": [*held_split[:5], Sketch([]), *held_split[5:9]],
         "never saw zebra": stranger,
     }
     for message, bad in cases.items():
         with pytest.raises(UserError, match=message) as caught:
-            evaluate(bad, test_split, settings=QUICK)
+            evaluate(bad, held_split, settings=QUICK)
         assert "\n" not in str(caught.value)
         if message != "never saw zebra":
             with pytest.raises(UserError, match=message):
-                fid_sketch(bad, test_split)
+                fid_sketch(bad, held_split)
     with pytest.raises(UserError, match="never saw zebra"):
-        evaluate(test_split, stranger, settings=QUICK)
+        evaluate(held_split, stranger, settings=QUICK)
     with pytest.raises(UserError, match="-n 2"):
-        evaluate(test_split, test_split, settings=Settings(n=2))
+        evaluate(held_split, held_split, settings=Settings(n=2))
 
 
-def test_dots_give_figures_and_never_nan(test_split):
+def test_dots_give_figures_and_never_nan(held_split):
     dots = [Sketch([[(i, 2 * i)]] * (i % 3 + 1)) for i in range(30)]
-    found = evaluate(dots, test_split, settings=QUICK)
+    found = evaluate(dots, held_split, settings=QUICK)
     assert np.isfinite([f.value for f in found.figures]).all()
     assert any("no turning_angle" in note for note in found.notes)
 
@@ -202,7 +202,7 @@ def test_split_spec(tmp_path):
     assert split_spec("c:/b.npz") == (Path("c:/b.npz"), None)
 
 
-def test_file_and_reference_take_the_same_way(test_split, tmp_path):
+def test_file_and_reference_take_the_same_way(held_split, tmp_path):
     root = Path(os.environ["SKETCHKNITTER_DATA"]) / "quickdraw"
     found, name = read_drawings(f"{root / 'apple.npz'}:valid")
     assert (len(found), name) == (50, "apple.npz:valid")
@@ -214,7 +214,7 @@ def test_file_and_reference_take_the_same_way(test_split, tmp_path):
     assert len(read_drawings(str(generated), "valid")[0]) == 9  # its one split that is not empty
 
 
-def test_labels_choose_the_classes(test_split, tmp_path):
+def test_labels_choose_the_classes(held_split, tmp_path):
     root = Path(os.environ["SKETCHKNITTER_DATA"]) / "quickdraw"
     for name in CLASSES:
         (tmp_path / f"{name}.npz").symlink_to(root / f"{name}.npz")

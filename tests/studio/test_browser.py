@@ -325,6 +325,7 @@ def test_heal_shows_before_and_after(page: Page) -> None:
     assert page.page.locator("#compare-out").inner_text() == "before"
     page.click("#take")
     after = page.strokes
+    assert after
     assert after != before
     assert all(s["by"] == "model" for s in after)
 

@@ -81,12 +81,13 @@ def heal_all(
         label: a class (another one turns the drawing into it), "guess" (its own label; else the
             likeliest class, which the plain way takes only where it is likely) or None.
         keep: strokes that stay exactly as they are.
-        anchor: hold points about where they were.
+        anchor: hold points about where they were; the plain way has no use for it.
         seed: same seed, same result; drawing i of a list has a stream of its own.
         method: "auto" takes the plain way where the model knows it, "guided" never does.
         show: called after each evaluation with the drawings as they stand, by their numbers, in the
             drawing's own coordinates.
-        **settings: fields of :class:`Healing`.
+        **settings: fields of :class:`Healing`; the plain way has no use for ``perceptual`` and
+            ``lean``.
 
     Raises:
         UserError: an empty drawing or a dot, an unknown class or setting, a strength outside
@@ -112,8 +113,35 @@ def heal_all(
             watch=watch,
             show=show,
         )
-    how = settings_of(settings, Healing())
-    off = tolerance(STRENGTH if strength is None else strength)
+    return _guided(
+        model,
+        sketches,
+        STRENGTH if strength is None else strength,
+        settings_of(settings, Healing()),
+        label=label,
+        keep=frozenset(keep),
+        anchor=anchor,
+        seed=seed,
+        watch=watch,
+        show=show,
+    )
+
+
+def _guided(
+    model: DrawingModel,
+    sketches: Sequence[Sketch],
+    strength: float,
+    how: Healing,
+    *,
+    label: str | None,
+    keep: frozenset[int],
+    anchor: bool,
+    seed: int,
+    watch: Watch | None,
+    show: Show | None,
+) -> list[Sketch]:
+    """Drawings healed in the guided way; arguments as of :func:`heal_all`."""
+    off = tolerance(strength)
     level = covering_level(model.config.codec.map, off, model.denoiser.schedule)
     labels = []
     for sketch in sketches:
@@ -122,7 +150,7 @@ def heal_all(
             index = guess(model, sketch, finished=True, tolerance=off, seed=seed)
         labels.append(index)
     plans = [whole(model, s, off) for s in sketches]
-    tell = telling(model, plans, frozenset(keep), watch, show)
+    tell = telling(model, plans, keep, watch, show)
     out: list[Sketch] = []
     for a in range(0, len(plans), BATCH):
         part = slice(a, a + BATCH)
@@ -136,9 +164,7 @@ def heal_all(
         drawn = _from_level(model, steered, plans[part], task, off, level, how, tell(numbers))
         out += model.decode(drawn.x0, drawn.pen, task)
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
-    return [
-        emitted(p, d, frozenset(keep), name) for p, d, name in zip(plans, out, names, strict=True)
-    ]
+    return [emitted(p, d, keep, name) for p, d, name in zip(plans, out, names, strict=True)]
 
 
 def believed(model: DrawingModel, label: str | None, sketch: Sketch) -> int:

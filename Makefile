@@ -36,18 +36,21 @@ docs: $(VENV)/.dev
 bench: $(VENV)/.run
 	$(BIN)/python -m bench
 
-# regenerates the pictures and figures of README.md and the model card
+# regenerates the pictures and figures of README.md and the model card;
+# DATA, if given, is the folder of the archives: .../quickdraw
 pictures: $(VENV)/.run
 	$(BIN)/python docs/make_pictures.py $(if $(DATA),--data $(DATA))
 
-# the pictures of docs/gallery.md
+# the pictures of docs/gallery.md; DATA is the folder of the archives: .../quickdraw
 gallery: $(VENV)/.run
 	$(BIN)/python docs/make_gallery.py --data $(DATA)
 
-# trains the shipped weights anew (hours); kill it and call it again: it goes on
+# trains the shipped weights anew (hours); kill it and call it again: it goes on;
+# DATA is the folder that holds quickdraw/ and ndjson/
 weights: $(VENV)/.run
 	$(THREADS) $(BIN)/python tools/make_weights.py --data $(DATA)
 
+# constraints.txt pins the version of torch; which build is taken is pip's choice
 $(VENV)/.run: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable .

@@ -330,7 +330,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--clients", type=int, default=20)
     parser.add_argument("--drawings", type=int, default=12, help="of the single client")
-    parser.add_argument("--model-path", default="", help="default: the model that comes along")
+    parser.add_argument("--model-path", default="", help="default: the shipped model")
     parser.add_argument("--json", help="file for the figures")
     options = parser.parse_args()
     studio = Studio(options.model_path)

@@ -3,7 +3,7 @@
     python bench/travel.py [--model-path FILE] [--json FILE]
 
 Pages of drawn sketches, every class in turn, on A4; mm from the end of each stroke to the start of
-the next, and seconds to find the order. Needs vpype (``pip install sketchknitter[vpype]``).
+the next, and seconds to find the order. Needs vpype (``pip install '.[vpype]'``).
 """
 
 from __future__ import annotations

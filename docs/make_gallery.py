@@ -1,6 +1,6 @@
-"""Makes the pictures of docs/gallery.md: what the model does with drawings of people.
+"""Makes the pictures of docs/gallery.md: what the model does with people's drawings.
 
-    make gallery DATA=path/to/data
+    make gallery DATA=…/quickdraw
 
 The drawings come from the test split, drawn by lot with a fixed seed; nothing is picked.
 """

@@ -1,7 +1,7 @@
 """Regenerates the pictures and figures of README.md and of the model card.
 
     make pictures                       # pictures only
-    make pictures DATA=path/to/data     # and the figures, measured against the test split
+    make pictures DATA=…/quickdraw      # and the figures, measured against the test split
 
 Nothing is picked: seeds are fixed, and what the model draws is what is shown.
 """
@@ -27,11 +27,11 @@ PER_CLASS = 40
 def run(*argv: str) -> None:
     """One command of the product, printed as a person would type it."""
     print("sketchknitter", *argv, flush=True)
-    subprocess.run([sys.executable, "-m", "sketchknitter.cli", *argv], check=True)
+    subprocess.run([sys.executable, "-m", "sketchknitter", *argv], check=True)
 
 
 def pictures() -> None:
-    """A page of 200 random drawings, and one row for each of a few classes."""
+    """A page of 200 drawings, the usual classes in turn, and one row for each of a few classes."""
     from sketchknitter import SketchKnitter, raster
 
     folder = DOCS / "pictures"

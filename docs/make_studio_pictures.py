@@ -159,7 +159,7 @@ STATES = {f.__name__: f for f in (finish, heal, vary, new, phone)}
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", choices=STATES)
-    parser.add_argument("--model-path", default="", help="default: the model that comes along")
+    parser.add_argument("--model-path", default="", help="default: the shipped model")
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 

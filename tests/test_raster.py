@@ -182,7 +182,7 @@ def test_captions() -> None:
     assert (page[64:, :64] < 128).any()  # "square"
     assert (page[64:, 64:] == 255).all()  # no label
     long = np.asarray(grid([SQUARE, LINE], 2, 64, captions=["long " * 40, None]))
-    assert (long[64:, 65:] == 255).all()  # cut, not run into the neighbour
+    assert (long[64:, 65:] == 255).all()  # cut, not run into the neighbor
     with pytest.raises(UserError, match="3 captions for 2 sketches"):
         grid([SQUARE, LINE], captions=["a", "b", "c"])
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import tyro
 
 from sketchknitter.cli import distill, train
+from sketchknitter.cli import stage as stages
 
 TOOLS = Path(__file__).parents[1] / "tools"
 STAGES = tomllib.loads((TOOLS / "weights.toml").read_text(encoding="utf-8"))["stage"]
@@ -41,6 +43,12 @@ def test_options_of_the_trainings_are_understood(tool: ModuleType, tmp_path: Pat
             assert train.parse(words[1:]).optim.iterations > 1000, stage["name"]
         elif "distill" in words:
             assert distill.parse(words[1:]).how.steps in (4, 8), stage["name"]
+        elif "outlook" in words:
+            options = tyro.cli(stages.RecognizerOptions, args=words[1:])
+            assert options.log_dir == str(Path(options.out).parent)
+        else:
+            options = tyro.cli(stages.Stage, args=words[1:], config=(tyro.conf.OmitArgPrefixes,))
+            assert options.what.stage == "recognizability"
 
 
 def test_a_stopped_training_goes_on(tool: ModuleType, tmp_path: Path) -> None:
@@ -51,6 +59,17 @@ def test_a_stopped_training_goes_on(tool: ModuleType, tmp_path: Path) -> None:
     words = tool.words_of(stage, places(tmp_path), 2)
     assert words[-1] == "--resume"
     assert "--nproc-per-node=2" in words
+
+
+def test_a_stopped_outlook_goes_on_in_one_process(tool: ModuleType, tmp_path: Path) -> None:
+    stage = next(s for s in STAGES if s["name"] == "outlook")
+    assert "--resume" not in tool.words_of(stage, places(tmp_path), 2)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "state.safetensors").touch()
+    words = tool.words_of(stage, places(tmp_path), 2)
+    assert words[:3] == [sys.executable, "-m", "sketchknitter"]
+    assert words[-1] == "--resume"
+    assert tyro.cli(stages.RecognizerOptions, args=words[4:]).resume
 
 
 def test_what_is_done_is_kept(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ def words_of(stage: dict[str, Any], places: dict[str, str], processes: int) -> l
     """The command line of a stage; a training that was stopped is resumed."""
     out = Path(places["out"])
     words = shlex.split(stage["command"].format(**places))
-    if stage.get("training") and (out / "state.safetensors").exists():
+    resumes = stage.get("training") or stage.get("resumes")
+    if resumes and (out / "state.safetensors").exists():
         words.append("--resume")
     if stage.get("training") and processes > 1:
         launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
@@ -80,6 +81,9 @@ def main() -> int:
         made = options.runs / "model.safetensors"
         shutil.copyfile(options.runs / LAST / "model.safetensors", made)
         print(f"{made}: python tools/ship.py {made} --guidance 3 makes it the shipped file")
+        outlook = options.runs / "outlook"
+        file = outlook / "outlook.safetensors"
+        print(f"{file}: python tools/ship.py {file} --run {outlook} makes it the shipped file")
     return 0
 
 

@@ -1,7 +1,9 @@
 """Turn a training run's model into the shipped weights: float16, paths left out of the record.
 
-python tools/ship.py runs/shipped/model.safetensors [--note "…"]
-python tools/ship.py outlook.safetensors --run runs/outlook      # with what its training took
+python tools/ship.py runs/weights/model.safetensors --guidance 3 [--note "…"]
+python tools/ship.py runs/weights/outlook/outlook.safetensors --run runs/weights/outlook
+
+Of an outlook, --run adds what its training took.
 """
 
 from __future__ import annotations

@@ -119,7 +119,7 @@ class TrainingConfig:
     microbatch: int = -1
     """drawings for each backward pass of one process; -1 takes its whole share at once"""
     optimizer: Literal["adamw", "muon"] = "adamw"
-    """adamw, or muon for hidden matrices (fewer, dearer updates) and adamw for the rest"""
+    """adamw, or muon for hidden matrices (fewer, costlier updates) and adamw for the rest"""
     lr: float = 1e-3
     """peak learning rate of AdamW; Muon's is twice that"""
     weight_decay: float = 0.01

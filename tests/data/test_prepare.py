@@ -494,7 +494,7 @@ def test_workers_end_with_their_parent(tmp_path: Path, drawings: Path, how: int)
         time.sleep(0.05)
     assert len(found) == 2
     child.send_signal(how)
-    child.communicate(timeout=20)  # returns when nobody holds stderr any more
+    child.communicate(timeout=20)  # returns when nobody holds stderr anymore
     time.sleep(0.2)
     assert not [pid for pid in found if _alive(pid)]
 

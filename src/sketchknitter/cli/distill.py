@@ -45,8 +45,9 @@ class DistillOptions:
     model_path: str = ""
     """the model: a .safetensors file or a run's folder; a student that it has already teaches"""
     weak_path: str = ""
-    """the same model at an early save of its training, which the teacher steers away from
-    (autoguidance); students come out more recognizable"""
+    """the same training stopped early (its command with another --log-dir and --stop-at, at about a
+    tenth of the updates): the teacher steers away from that model (autoguidance), and students
+    come out more recognizable"""
     data_dir: tuple[str, ...] = ()
     """drawings to be noised: a prepared set, a folder of drawing files, or drawing files"""
     log_dir: str = "logs"

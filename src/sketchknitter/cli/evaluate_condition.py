@@ -45,7 +45,7 @@ class EvaluateCondition:
     data_dir: tuple[str, ...] = ()
     """A prepared set, a folder, or drawing files; else $SKETCHKNITTER_DATA/quickdraw."""
     model_path: str = ""
-    """A .safetensors file, a run's folder, a hub id; nothing is the model that comes along."""
+    """A .safetensors file, a run's folder, a hub id; nothing is the shipped model."""
     judge: str = ""
     """Another judge's weights."""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "runs/condition"

@@ -29,7 +29,7 @@ class Export:
     output: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="FILE")]
     """the .onnx file to write"""
     model_path: str = ""
-    """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
+    """a .safetensors file, a run's folder, a hub id; nothing is the shipped model"""
     many_steps: bool = False
     """export the many-step network of a distilled model instead of its student"""
 

@@ -51,8 +51,8 @@ class SampleOptions:
     label: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[CLASS ...]")
     ] = ()
-    """classes to draw in turn (cat pig, or cat,pig); nothing is all well-known ones, "none" is
-    no class"""
+    """classes to draw in turn (cat pig, or cat,pig); nothing is the usual ones (31 of the shipped
+    model), "none" is no class"""
     num_samples: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 25
     """how many sketches"""
     output: Annotated[str, tyro.conf.arg(aliases=["-o"])] = "sketches.svg"

@@ -53,8 +53,8 @@ def renamed(option: str) -> Rule:
 
 
 def gone(reason: str) -> Rule:
-    """An option that cannot mean anything any more; it says so instead of being ignored."""
-    return lambda value: Ours(note=f"no meaning any more; {reason}")
+    """An option that no longer means anything; it says so instead of being ignored."""
+    return lambda value: Ours(note=f"no meaning anymore; {reason}")
 
 
 def switch(name: str, on: Ours, off: Ours) -> Rule:
@@ -138,7 +138,7 @@ SAMPLE: dict[str, Rule] = (
     _BOTH
     | {name: _KNOWN for name in (*_MODEL.split(), "emb_channels", "out_channels")}
     | {
-        "class_cond": gone("name a CLASS to draw it; without one all classes are mixed"),
+        "class_cond": gone("name a CLASS to draw it; without one the usual classes are mixed"),
         "category": lambda value: Ours((value,)),
         "log_dir": gone("sampling keeps no log"),
         "use_ddim": switch(

@@ -39,7 +39,7 @@ class StudioOptions:
     browser: bool = True
     """open the page at once"""
     model_path: str = ""
-    """a .safetensors file, a run's folder, a hub id; nothing is the model that comes along"""
+    """a .safetensors file, a run's folder, a hub id; nothing is the shipped model"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 …"""
     threads: int = 1

@@ -50,7 +50,7 @@ examples:
   sketchknitter train --stage recognizability --model-path runs/mine
   sketchknitter train --stage judge --data-dir drawings --out judge.safetensors
   sketchknitter train --system sketchrnn --data-dir prepared --log-dir runs/rnn
-  torchrun --nproc-per-node 2 -m sketchknitter.cli train --data-dir prepared --log-dir runs/two
+  torchrun --nproc-per-node 2 -m sketchknitter train --data-dir prepared --log-dir runs/two
 
 The original scripts' options work in their own spelling: docs/options.md.
 """

@@ -15,7 +15,9 @@ _MM = 96 / 25.4  # vpype's unit, the CSS px, to the mm
 
 
 @click.command("sketchknitter")
-@click.option("--class", "label", metavar="CLASS", help="What to draw; without it all in turn.")
+@click.option(
+    "--class", "label", metavar="CLASS", help="What to draw; without it the usual classes."
+)
 @click.option("-n", "--count", type=vpype_cli.IntegerType(), default=1, help="How many sketches.")
 @click.option(
     "-s",
@@ -46,7 +48,7 @@ def sketchknitter(
 
         vpype sketchknitter --class cat -n 9 layout a4 write cats.svg
 
-        vpype sketchknitter -n 30 --size 3cm --captions linesort layout -m 1cm a3 write page.svg
+        vpype sketchknitter -n 30 --size 3cm --captions layout -m 1cm a3 write page.svg
     """
     try:
         return _lines(label, count, size / _MM, columns, captions, seed, steps, model)

@@ -163,7 +163,7 @@ class Sample(Asked):
     """New drawings."""
 
     label: Label | None = None
-    """a class; null takes all classes in turn"""
+    """a class; null takes the usual classes in turn"""
     n: Annotated[int, Field(ge=1, le=24)] = 9
 
 

@@ -28,8 +28,8 @@ HEARTBEAT = 10.0  # seconds without an event after which a comment is sent
 LONGEST = 120.0  # seconds after which a request is given up
 
 
-class Cancelled(BaseException):
-    """Raised between two evaluations of the network when nobody wants the answer any more.
+class Canceled(BaseException):
+    """Raised between two evaluations of the network when nobody wants the answer anymore.
 
     Not an ``Exception``, so that nothing on the way out takes it for a failure.
     """
@@ -48,7 +48,7 @@ class Job:
 
     def __init__(self, request: Request, client: str | None, number: int) -> None:
         self.request, self.client, self.number = request, client, number
-        self.reason: str | None = None  # why it was cancelled
+        self.reason: str | None = None  # why it was canceled
         self.turns = 0
         self.evaluations = 0
         self.started = time.perf_counter()
@@ -68,11 +68,11 @@ class Job:
         self._pending += 1
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: nobody listens any more
+        except RuntimeError:  # the loop is closed: nobody listens anymore
             self.cancel("gone")
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """The answer as server-sent events; the job is cancelled when this ends."""
+        """The answer as server-sent events; the job is canceled when this ends."""
         try:
             while True:
                 try:
@@ -134,7 +134,7 @@ class Worker:
         return self.model is not None
 
     def submit(self, request: Request, client: str | None) -> Job:
-        """Put a request in the queue; an older one of the same client is cancelled.
+        """Put a request in the queue; an older one of the same client is canceled.
 
         Raises:
             Busy: too many wait.
@@ -181,7 +181,7 @@ class Worker:
         if job is not None:
             job.evaluations += 1
             if job.reason is not None:
-                raise Cancelled
+                raise Canceled
 
     def _next(self) -> Job | None:
         """The job whose turn it is: who had the fewest turns, then who came first."""
@@ -191,7 +191,7 @@ class Worker:
                 self._change.wait()
             if not self._waiting:
                 return None
-            # those that nobody wants any more cost nothing: they go first
+            # those that nobody wants anymore cost nothing: they go first
             job = min(self._waiting, key=lambda j: (j.reason is None, j.turns, j.number))
             self._waiting.remove(job)
             self._current = job
@@ -201,7 +201,7 @@ class Worker:
         """One slice of a job, and what becomes of it."""
         try:
             if job.reason is not None:
-                raise Cancelled
+                raise Canceled
             if self.model is None:
                 raise UserError(self.fault or "the model is not there")
             if job.slices is None:
@@ -213,7 +213,7 @@ class Worker:
             took = time.perf_counter() - job.started
             job.emit(say.Done(round(took, 4), job.evaluations, seed))
             job.emit(None)
-        except Cancelled:
+        except Canceled:
             if job.reason == "superseded":
                 job.emit(say.Error("superseded", "a newer request of yours took its place"))
             elif job.reason == "stopped":

@@ -44,7 +44,7 @@ class Blended:
 def inverted(model: Model, x0: Tensor, task: Task, levels: Sequence[int]) -> Tensor:
     """The noise (B, N, D) at the highest level from which DDIM draws ``x0`` (B, N, D).
 
-    DDIM (Song et al. 2021, section 4.3) run backwards. Each step is made exact by a few rounds of
+    DDIM (Song et al. 2021, section 4.3) run backward. Each step is made exact by a few rounds of
     fixed-point iteration on the noise found at its far end (Pan et al. 2023).
 
     Args:

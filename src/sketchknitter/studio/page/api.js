@@ -66,7 +66,7 @@ export class Server extends EventTarget {
    * @param verb "complete", "heal", "vary", "interpolate", "sample" or "guess"
    * @param message its fields
    * @param on handlers by event: { queued, guessed, frame, drawn, done }
-   * @returns "done", "cancelled" or "lost"
+   * @returns "done", "canceled" or "lost"
    * @throws Refusal
    */
   async ask(verb, message, on) {
@@ -83,10 +83,10 @@ export class Server extends EventTarget {
       if (!answer.ok) throw new Refusal(await answer.json());
       let last = null;
       for await (const [event, data] of events(answer.body)) {
-        if (mine.signal.aborted) return "cancelled";
+        if (mine.signal.aborted) return "canceled";
         last = event;
         if (event === "error") {
-          if (data.code === "superseded") return "cancelled";
+          if (data.code === "superseded") return "canceled";
           if (data.code === "stopped") break;
           throw new Refusal(data);
         }
@@ -96,7 +96,7 @@ export class Server extends EventTarget {
       this.#lost(); // the stream broke off
       return "lost";
     } catch (error) {
-      if (mine.signal.aborted) return "cancelled";
+      if (mine.signal.aborted) return "canceled";
       if (error instanceof Refusal) throw error;
       this.#lost();
       return "lost";

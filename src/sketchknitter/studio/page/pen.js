@@ -203,7 +203,7 @@ export class Pen extends EventTarget {
     if (gesture.tool === "draw") {
       const short = length(gesture.points) < 7 * this.paper.unit;
       const tap = short && ms < 350;
-      // an event that somebody has cancelled was a tap on the ghost
+      // an event that somebody has canceled was a tap on the ghost
       if (tap && !this.#say("tap", gesture.start)) this.paper.draw();
       else this.drawing.add(this.#cleaned(short ? [gesture.start] : gesture.points));
     } else if (gesture.tool !== "lock") {

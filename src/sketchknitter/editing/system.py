@@ -1,6 +1,6 @@
 """This library's own rows of the results table: trained, with recognizability, or given as a file.
 
-They stand in this room because they complete and heal as well as draw.
+They stand in this package because they complete and heal as well as draw.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from sketchknitter.files import atomic
 from sketchknitter.metrics.prediction import ranks
 from sketchknitter.progress import Progress, silent
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
-from sketchknitter.recognizers.progress import probability
+from sketchknitter.recognizers.recognizability import probability
 from sketchknitter.reports.document import Bullets, Document, Heading, Picture, Table
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Settings

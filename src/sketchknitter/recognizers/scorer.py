@@ -1,4 +1,4 @@
-"""How recognizable a drawing is while it is being denoised, and pushing it to become more so."""
+"""How recognizable a drawing is while it is being denoised, and the best of several by that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import Drawn, Task
 from sketchknitter.diffusion.scores import estimated_noise
 from sketchknitter.errors import SettingError
-from sketchknitter.recognizers.progress import Recognizability
+from sketchknitter.recognizers.recognizability import Recognizability
 from sketchknitter.representation import Representation
 
 InputName = Literal["state", "estimate", "both", "placed"]

@@ -18,7 +18,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.experiments import explain, explain_figure
 from sketchknitter.metrics.prediction import along, correlation, ranks, to_text
 from sketchknitter.recognizers.picture import Recognizer
-from sketchknitter.recognizers.progress import Recognizability, probability
+from sketchknitter.recognizers.recognizability import Recognizability, probability
 from sketchknitter.recognizers.scorer import INPUTS, Scorer, best_of, offsets, seen
 from sketchknitter.settings import BackboneConfig, DiffusionConfig, Settings, StageConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint

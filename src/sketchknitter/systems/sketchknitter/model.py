@@ -25,7 +25,7 @@ from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.encouraged import Encouraged
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import SettingError, UserError
-from sketchknitter.recognizers.progress import Recognizability
+from sketchknitter.recognizers.recognizability import Recognizability
 from sketchknitter.recognizers.scorer import Scorer, best_of
 from sketchknitter.seeds import Stream, fresh_seed, stream, taken_turn
 from sketchknitter.settings import ManySteps, Settings

@@ -32,7 +32,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.metrics.prediction import Fit, along, bins, to_text
 from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.picture import Recognizer
-from sketchknitter.recognizers.progress import Recognizability, probability
+from sketchknitter.recognizers.recognizability import Recognizability, probability
 from sketchknitter.recognizers.scorer import INPUTS, InputName, Scorer, seen
 from sketchknitter.seeds import Stream, derived_seed, stream
 from sketchknitter.settings import Settings, StageConfig, TrainingConfig

@@ -12,13 +12,13 @@ from sketchknitter.diffusion.guidance.inversion import inverted
 from sketchknitter.diffusion.guidance.perceptual import Perceptual
 from sketchknitter.editing import classify as guessing
 from sketchknitter.editing import heal as healing
-from sketchknitter.editing.classify import state_of
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal, heal_all, target_of
 from sketchknitter.editing.interpolate import interpolate
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.editing.options import settings_of
 from sketchknitter.editing.plan import Plan, emitted
+from sketchknitter.editing.posing import state_of, task_of, whole
 from sketchknitter.editing.vary import vary
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import QUICKDRAW_SIZE
@@ -215,7 +215,7 @@ def test_locked_strokes_stay(kind):
 def test_steering_lowers_its_own_loss(model):
     """With guidance the healed drawing looks more like the input than without."""
     sketch = half()
-    plans = [guessing.whole(model, sketch)] * 4
+    plans = [whole(model, sketch)] * 4
     target = target_of(model, plans, 0.0)
     judge = Perceptual(model.config.codec.map, target, QUICKDRAW_SIZE)
 
@@ -223,7 +223,7 @@ def test_steering_lowers_its_own_loss(model):
         healed = heal_all(
             model, [sketch] * 4, 0.6, label=None, anchor=False, perceptual=weight, steps=12
         )
-        points = [h.points - guessing.whole(model, h).center for h in healed]
+        points = [h.points - whole(model, h).center for h in healed]
         wide = max(len(p) for p in points)
         batch = torch.zeros(4, wide, 2)
         ink = torch.zeros(4, wide - 1)
@@ -260,8 +260,8 @@ def test_interpolation_runs_from_one_to_the_other(kind):
 
 def test_inversion_finds_the_noise_that_draws_the_drawing(model):
     sketch = half()
-    plans = [guessing.whole(model, sketch)]
-    task = guessing.task_of(model, plans, [0], [np.random.default_rng(0)])
+    plans = [whole(model, sketch)]
+    task = task_of(model, plans, [0], [np.random.default_rng(0)])
     state = state_of(model, plans)
     grid = policies.Grid(np.linspace(900, 0, 40), 1000)
     noise = inverted(model.denoiser, state, task, grid.levels)

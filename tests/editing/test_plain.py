@@ -8,10 +8,10 @@ import torch
 
 from sketchknitter.data.outline import error_of
 from sketchknitter.editing import classify, plain, prospects
-from sketchknitter.editing.classify import whole
 from sketchknitter.editing.complete import grouped
 from sketchknitter.editing.plain import PlainSampling
 from sketchknitter.editing.plan import unmoved
+from sketchknitter.editing.posing import whole
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch

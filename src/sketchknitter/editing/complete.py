@@ -13,17 +13,7 @@ from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.repaint import Resampled
 from sketchknitter.editing import plain
-from sketchknitter.editing.classify import (
-    Where,
-    check_where,
-    choose,
-    guess,
-    known_of,
-    label_index,
-    pilot,
-    proposals,
-    task_of,
-)
+from sketchknitter.editing.classify import choose, guess, label_index, pilot
 from sketchknitter.editing.heal import tolerance
 from sketchknitter.editing.options import (
     BATCH,
@@ -38,6 +28,7 @@ from sketchknitter.editing.options import (
     telling,
 )
 from sketchknitter.editing.plan import Plan, emitted
+from sketchknitter.editing.posing import Where, check_where, known_of, proposals, task_of
 from sketchknitter.errors import SettingError
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Completing

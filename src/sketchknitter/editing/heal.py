@@ -15,15 +15,7 @@ from sketchknitter.diffusion.guidance.deformed import covering_level, noised
 from sketchknitter.diffusion.guidance.perceptual import Perceptual, Target
 from sketchknitter.diffusion.guidance.steered import Steered
 from sketchknitter.editing import plain
-from sketchknitter.editing.classify import (
-    guess,
-    guide,
-    known_of,
-    label_index,
-    state_of,
-    task_of,
-    whole,
-)
+from sketchknitter.editing.classify import guess, guide, label_index
 from sketchknitter.editing.options import (
     BATCH,
     GUIDED_SAMPLER,
@@ -37,6 +29,7 @@ from sketchknitter.editing.options import (
     telling,
 )
 from sketchknitter.editing.plan import Plan, emitted
+from sketchknitter.editing.posing import known_of, state_of, task_of, whole
 from sketchknitter.errors import UserError
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.seeds import Stream, stream

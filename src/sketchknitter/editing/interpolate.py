@@ -11,15 +11,10 @@ from sketchknitter.data.outline import check
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.inversion import Blended, inverted, slerp
-from sketchknitter.editing.classify import (
-    guess,
-    label_index,
-    state_of,
-    task_of,
-    whole,
-)
+from sketchknitter.editing.classify import guess, label_index
 from sketchknitter.editing.options import Show, Watch, standing
 from sketchknitter.editing.plan import subdivided
+from sketchknitter.editing.posing import state_of, task_of, whole
 from sketchknitter.errors import SettingError
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from sketchknitter.data.outline import check
-from sketchknitter.editing.classify import Where
 from sketchknitter.editing.complete import complete, endings
 from sketchknitter.editing.heal import heal
 from sketchknitter.editing.interpolate import interpolate
 from sketchknitter.editing.options import GUIDED_STEPS, Show, Watch
 from sketchknitter.editing.plain import class_chances
+from sketchknitter.editing.posing import Where
 from sketchknitter.editing.vary import vary
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import fresh_seed

@@ -21,9 +21,10 @@ from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.editing.classify import Where, outlook, probabilities, whole
+from sketchknitter.editing.classify import outlook, probabilities
 from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, telling
 from sketchknitter.editing.plan import Plan, emitted, unmoved
+from sketchknitter.editing.posing import Where, whole
 from sketchknitter.editing.prospects import (
     CLEAN_OR_ROUGH,
     Guess,

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchknitter.data.outline import error_of, outline
-from sketchknitter.editing.classify import Where, places_of, witnessed
+from sketchknitter.editing.classify import witnessed
 from sketchknitter.editing.plan import Plan
+from sketchknitter.editing.posing import Where, places_of
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.recognizers.outlook import FRAME, LONGEST, Outlook, as_seen
 from sketchknitter.sketch import Sketch

@@ -6,10 +6,7 @@ from typing import Any
 
 from sketchknitter.data.outline import check
 from sketchknitter.editing import plain
-from sketchknitter.editing.classify import (
-    guess,
-    label_index,
-)
+from sketchknitter.editing.classify import guess, label_index
 from sketchknitter.editing.heal import believed, heal_all
 from sketchknitter.editing.options import Show, Watch, check_strength, settings_of
 from sketchknitter.errors import SettingError

@@ -8,9 +8,15 @@ import pytest
 from sketchknitter import Sketch, UserError, io
 from sketchknitter.data.sides import read_drawings, read_sides, read_splits, split_spec
 from sketchknitter.reports import report
-from sketchknitter.reports.evaluate import Settings, evaluate, fid_sketch, histogram, spread_order
+from sketchknitter.reports.evaluate import (
+    EvaluationSettings,
+    evaluate,
+    fid_sketch,
+    histogram,
+    spread_order,
+)
 
-QUICK = Settings(geometry_repeats=3, halvings=2, bootstrap=20)
+QUICK = EvaluationSettings(geometry_repeats=3, halvings=2, bootstrap=20)
 CLASSES = ("apple", "cactus", "face")
 
 
@@ -83,7 +89,7 @@ def test_real_drawings_score_about_their_floor_and_noise_far_from_it(held_split,
 
 
 def test_same_seed_same_report_and_n_is_one_for_both_sides(held_split, valid_split):
-    few = Settings(n=60, geometry_repeats=0, halvings=2, bootstrap=5)
+    few = EvaluationSettings(n=60, geometry_repeats=0, halvings=2, bootstrap=5)
     a, b = (evaluate(valid_split, held_split, settings=few) for _ in range(2))
     assert a.figures == b.figures
     assert {f.n for f in a.figures} == {60}
@@ -93,7 +99,7 @@ def test_same_seed_same_report_and_n_is_one_for_both_sides(held_split, valid_spl
 
 def test_copies_of_training_drawings_are_told(held_split, valid_split):
     train = drawings("train", 60)
-    settings = Settings(geometry_repeats=0, halvings=2, bootstrap=5)
+    settings = EvaluationSettings(geometry_repeats=0, halvings=2, bootstrap=5)
     copied = evaluate(train[:90], held_split, valid_split, train, settings=settings)
     assert copied["copied"].value == 1.0
     assert copied["copied"].floor < 0.05
@@ -108,7 +114,7 @@ def test_warnings_name_measured_figures(itself, held_split, valid_split):
         held_split[:20],
         held_split,
         [*valid_split, *held_split],
-        settings=Settings(geometry_repeats=0, halvings=2, bootstrap=5),
+        settings=EvaluationSettings(geometry_repeats=0, halvings=2, bootstrap=5),
     )
     assert any("at N = 187" in w for w in few.warnings)
     assert any("mixed differently" in w for w in few.warnings)  # apples only
@@ -136,7 +142,7 @@ def test_bad_sets_are_refused_in_one_line(held_split):
     with pytest.raises(UserError, match="never saw zebra"):
         evaluate(held_split, stranger, settings=QUICK)
     with pytest.raises(UserError, match="-n 2"):
-        evaluate(held_split, held_split, settings=Settings(n=2))
+        evaluate(held_split, held_split, settings=EvaluationSettings(n=2))
 
 
 def test_dots_give_figures_and_never_nan(held_split):

@@ -77,7 +77,7 @@ def run(argv: list[str]) -> None:
     from sketchknitter.metrics.judge.network import load_judge
     from sketchknitter.metrics.shared import SharedNetwork
     from sketchknitter.reports.document import to_text
-    from sketchknitter.reports.evaluate import Settings, evaluate
+    from sketchknitter.reports.evaluate import EvaluationSettings, evaluate
 
     use_threads(options.threads)
     network: FeatureNetwork
@@ -97,7 +97,7 @@ def run(argv: list[str]) -> None:
             heldout=sides.heldout,
             train=sides.train,
             network=network,
-            settings=Settings(
+            settings=EvaluationSettings(
                 n=options.n,
                 seed=options.seed,
                 geometry_repeats=options.geometry_repeats,

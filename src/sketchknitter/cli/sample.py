@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sketchknitter.diffusion.sampler import Frame
     from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.sketch import Sketch
-    from sketchknitter.systems.sketchknitter.model import Progress
+    from sketchknitter.systems.sketchknitter.model import SamplingProgress
 
 DESCRIPTION = """Draw new sketches; the suffix of -o picks the format: .svg .png .gif .npz .ndjson.
 
@@ -267,7 +267,7 @@ def _drawn(
         delay=2.0,  # seconds
     )
 
-    def report(progress: Progress) -> None:
+    def report(progress: SamplingProgress) -> None:
         batch = min(what.batch_size, progress.total - progress.done)
         bar.update(progress.done + int(progress.evaluations * batch) - bar.n)
 

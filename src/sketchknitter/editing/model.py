@@ -19,7 +19,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.seeds import fresh_seed
 from sketchknitter.settings import Completing, Editing, Healing
 from sketchknitter.sketch import Drawable, Sketch
-from sketchknitter.systems.sketchknitter.model import DrawingModel, one_of
+from sketchknitter.systems.sketchknitter.model import DrawingModel, merged_alias
 
 Way = Literal["auto", "guided"]
 
@@ -241,7 +241,7 @@ class SketchKnitter(DrawingModel):
         Raises:
             UserError: as :meth:`complete`, n < 2, steps < 2.
         """
-        count = one_of("steps", steps, "num_inference_steps", num_inference_steps)
+        count = merged_alias("steps", steps, "num_inference_steps", num_inference_steps)
         return interpolate(
             self,
             Sketch.of(a),
@@ -268,8 +268,8 @@ def _chosen(
 ) -> dict[str, Any]:
     """Keyword arguments of an edit."""
     chosen = dict(vars(settings)) if settings is not None else {}
-    count = one_of("steps", steps, "num_inference_steps", num_inference_steps)
-    weight = one_of("guidance", guidance, "guidance_scale", guidance_scale)
+    count = merged_alias("steps", steps, "num_inference_steps", num_inference_steps)
+    weight = merged_alias("guidance", guidance, "guidance_scale", guidance_scale)
     if count is not None:
         chosen["steps"] = count
     if weight is not None:

@@ -39,8 +39,7 @@ from sketchknitter.systems.contract import Budget, System, TrainRecord, check_ta
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.hub import locate
-from sketchknitter.systems.sketchknitter.model import DrawingModel, make_settings
-from sketchknitter.systems.sketchknitter.model import Progress as Drawn
+from sketchknitter.systems.sketchknitter.model import DrawingModel, SamplingProgress, make_settings
 from sketchknitter.systems.sketchknitter.recognizability import run_stage
 from sketchknitter.systems.sketchknitter.run import MODEL, DenoiserRun, adapted, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
@@ -104,7 +103,7 @@ class Drawer:
         progress: Progress | None,
         settings: Settings,
     ) -> Iterator[Sketch]:
-        def tell(at: Drawn) -> None:
+        def tell(at: SamplingProgress) -> None:
             if progress is not None:
                 under_way = at.evaluations * min(batch_size, n - at.done)
                 progress("drawings", min(n, at.done + under_way), n)

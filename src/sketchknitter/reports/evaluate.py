@@ -36,7 +36,7 @@ Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Settings:
+class EvaluationSettings:
     """How an evaluation is made; all of it goes into the report.
 
     Args:
@@ -144,7 +144,7 @@ def evaluate(
     heldout: Sequence[Sketch] | None = None,
     train: Sequence[Sketch] | None = None,
     network: FeatureNetwork | None = None,
-    settings: Settings | None = None,
+    settings: EvaluationSettings | None = None,
     names: tuple[str, str] = ("drawings", "reference"),
     notes: Sequence[str] = (),
     progress: bool = False,
@@ -165,7 +165,7 @@ def evaluate(
     Raises:
         UserError: too few, identical or empty drawings, or labels the judge never saw.
     """
-    settings = settings or Settings()
+    settings = settings or EvaluationSettings()
     check_drawings(drawings, names[0])
     check_drawings(reference, names[1])
     network = network or load_judge()
@@ -231,7 +231,7 @@ def _lay_out(
     sets: tuple[list[Sketch], list[Sketch], list[Sketch]],
     train: Sequence[Sketch] | None,
     network: FeatureNetwork,
-    settings: Settings,
+    settings: EvaluationSettings,
     progress: bool,
 ) -> _Bench:
     """Drawings, reference and held-out, of which a drawing in several is looked at once."""
@@ -356,7 +356,9 @@ def _class_gap(a: Sequence[Sketch], b: Sequence[Sketch]) -> float:
     return float(np.abs(shares[0] - shares[1]).sum() / 2)
 
 
-def _conditions(bench: _Bench, network: FeatureNetwork, settings: Settings) -> dict[str, Any]:
+def _conditions(
+    bench: _Bench, network: FeatureNetwork, settings: EvaluationSettings
+) -> dict[str, Any]:
     return {
         "N": bench.n,
         "floor N": bench.floor_n,

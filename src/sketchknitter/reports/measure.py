@@ -12,7 +12,7 @@ from sketchknitter import io
 from sketchknitter.data.sides import read_sides
 from sketchknitter.metrics.features import FeatureNetwork
 from sketchknitter.metrics.judge.network import load_judge
-from sketchknitter.reports.evaluate import Settings
+from sketchknitter.reports.evaluate import EvaluationSettings
 from sketchknitter.reports.evaluate import evaluate as compare
 from sketchknitter.reports.report import Report
 from sketchknitter.sketch import Sketch
@@ -55,7 +55,9 @@ def evaluate(
     """
     if judge is None or isinstance(judge, str | PathLike):
         judge = load_judge(None if judge is None else fspath(judge))
-    how = Settings(n=n, seed=seed, geometry_repeats=geometry_repeats, copy_check=copy_check)
+    how = EvaluationSettings(
+        n=n, seed=seed, geometry_repeats=geometry_repeats, copy_check=copy_check
+    )
     with tempfile.TemporaryDirectory() as folder:
         if isinstance(drawings, str | PathLike):
             file = fspath(drawings)

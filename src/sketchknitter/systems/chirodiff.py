@@ -65,8 +65,8 @@ from sketchknitter.systems.learning import (
     LearnedSystem,
     Learner,
     Rows,
+    check_choice,
     length_counts,
-    one_of,
 )
 from sketchknitter.systems.stored import Stored
 from sketchknitter.training.objective import Loss, Streams
@@ -247,8 +247,8 @@ class ChiroDiff(LearnedSystem):
     radius: float | None = None
 
     def __post_init__(self) -> None:
-        one_of("size", self.size, ("published", "cpu"))
-        one_of("representation", self.representation, ("positions", "offsets"))
+        check_choice("size", self.size, ("published", "cpu"))
+        check_choice("representation", self.representation, ("positions", "offsets"))
         if self.spacing is not None and not 0 <= self.spacing <= 1:
             raise UserError(f"spacing must lie between 0 and 1, not {self.spacing}")
         if self.radius is not None and not 0 < self.radius <= 100:

@@ -74,8 +74,8 @@ from sketchknitter.systems.learning import (
     Habits,
     LearnedSystem,
     Learner,
+    check_choice,
     length_counts,
-    one_of,
 )
 from sketchknitter.systems.learning import Rows as Drawings
 from sketchknitter.systems.stored import Stored
@@ -455,11 +455,11 @@ class DiffHW(LearnedSystem):
     length: Literal["padding", "given"] = "padding"
 
     def __post_init__(self) -> None:
-        one_of("size", self.size, ("published", "cpu"))
-        one_of("classes", self.classes, ("vector", "token"))
-        one_of("pen_weight", self.pen_weight, ("batch", "drawing"))
-        one_of("scale", self.scale, ("drawing", "data"))
-        one_of("length", self.length, ("padding", "given"))
+        check_choice("size", self.size, ("published", "cpu"))
+        check_choice("classes", self.classes, ("vector", "token"))
+        check_choice("pen_weight", self.pen_weight, ("batch", "drawing"))
+        check_choice("scale", self.scale, ("drawing", "data"))
+        check_choice("length", self.length, ("padding", "given"))
         if self.points < 8 or self.points % 8:
             raise UserError(f"points must be a multiple of 8, not {self.points}")
 
@@ -580,7 +580,7 @@ class DiffHWGenerator(DrawingGenerator):
         self.network = stored.fill(system.network(len(stored.classes)), device)
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        one_of("step", settings["step"], tuple(STEPS))
+        check_choice("step", settings["step"], tuple(STEPS))
         if not 0 < settings["strength"] <= 1:
             raise UserError(f"strength must lie between 0 and 1, not {settings['strength']}")
 

@@ -49,8 +49,8 @@ from sketchknitter.systems.learning import (
     LearnedSystem,
     Learner,
     Rows,
+    check_choice,
     length_counts,
-    one_of,
 )
 from sketchknitter.systems.sketchknitter.config import build_backbone
 from sketchknitter.systems.stored import Stored
@@ -135,7 +135,7 @@ class FlowMatching(LearnedSystem):
     points: int = 96
 
     def __post_init__(self) -> None:
-        one_of("size", self.size, ("published", "cpu"))
+        check_choice("size", self.size, ("published", "cpu"))
 
     @property
     def codec(self) -> Codec:
@@ -226,7 +226,7 @@ class FlowGenerator(DrawingGenerator):
         self.codec = dataclasses.replace(system.codec, scale=float(stored.facts["unit"]))
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        one_of("solver", settings["solver"], ("euler", "heun"))
+        check_choice("solver", settings["solver"], ("euler", "heun"))
         if settings["steps"] < 1:
             raise UserError(f"steps must be at least 1, not {settings['steps']}")
         if not 0 < settings["strength"] <= 1:

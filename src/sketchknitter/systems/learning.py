@@ -195,7 +195,7 @@ def kept(data: PreparedSet, fits: Callable[[NDArray[Any]], bool]) -> PreparedSet
     return out
 
 
-def one_of(name: str, value: str, known: Sequence[str]) -> None:
+def check_choice(name: str, value: str, known: Sequence[str]) -> None:
     """Refuse an option's value that is none of the known ones.
 
     Raises:

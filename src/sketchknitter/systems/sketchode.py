@@ -85,7 +85,7 @@ from sketchknitter.systems.learning import (
     LearnedSystem,
     Learner,
     Rows,
-    one_of,
+    check_choice,
 )
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import plain
@@ -451,10 +451,10 @@ class SketchODE(LearnedSystem):
     joining: int | None = None
 
     def __post_init__(self) -> None:
-        one_of("size", self.size, ("published", "cpu"))
-        one_of("encoder", self.encoder, ("auto", "cde", "lstm"))
-        one_of("control", self.control, ("true", "released"))
-        one_of("pen", self.pen, ("both", "first"))
+        check_choice("size", self.size, ("published", "cpu"))
+        check_choice("encoder", self.encoder, ("auto", "cde", "lstm"))
+        check_choice("control", self.control, ("true", "released"))
+        check_choice("pen", self.pen, ("both", "first"))
         if self.joining is not None and not 2 <= self.joining <= POINTS:
             raise UserError(f"joining must lie between 2 and {POINTS}, not {self.joining}")
 

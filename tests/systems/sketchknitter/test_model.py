@@ -16,7 +16,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.settings import BackboneConfig, DiffusionConfig, Settings
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
-from sketchknitter.systems.sketchknitter.model import LEAST_BATCH, Progress, _alike
+from sketchknitter.systems.sketchknitter.model import LEAST_BATCH, SamplingProgress, _alike
 
 CLASSES = ("airplane", "cat", "face")
 MAX_ROWS = 24
@@ -172,7 +172,7 @@ def test_a_class_without_training_drawings_gets_any_length() -> None:
 
 def test_progress_and_watch(model: SketchKnitter) -> None:
     steps = Settings().filled().steps
-    seen: list[Progress] = []
+    seen: list[SamplingProgress] = []
     rows: list[int] = []
     list(
         model.stream(
@@ -186,7 +186,7 @@ def test_progress_and_watch(model: SketchKnitter) -> None:
     assert [p.evaluations for p in seen[:steps]] == pytest.approx(np.arange(1, steps + 1) / steps)
     assert {p.total for p in seen} == {5}
     assert [p.done for p in seen] == sorted(p.done for p in seen)
-    assert (seen[0].done, seen[-1]) == (0, Progress(5, 1.0, 5))
+    assert (seen[0].done, seen[-1]) == (0, SamplingProgress(5, 1.0, 5))
     assert Counter(rows) == dict.fromkeys(range(5), steps)
 
 

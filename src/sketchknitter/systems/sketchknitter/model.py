@@ -43,7 +43,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Progress:
+class SamplingProgress:
     """Reported while sampling: how many sketches are finished and what just happened.
 
     Attributes:
@@ -65,14 +65,16 @@ class _Report:
     done: int
     total: int
     steps: int
-    progress: Callable[[Progress], None] | None
+    progress: Callable[[SamplingProgress], None] | None
     watch: Callable[[np.ndarray, sampling.Frame], None] | None
     calls: int = 0
 
     def __call__(self, frame: sampling.Frame) -> None:
         self.calls += 1
         if self.progress is not None:
-            self.progress(Progress(self.done, min(1.0, self.calls / self.steps), self.total))
+            self.progress(
+                SamplingProgress(self.done, min(1.0, self.calls / self.steps), self.total)
+            )
         if self.watch is not None:
             self.watch(self.numbers, frame)
 
@@ -258,7 +260,7 @@ class DrawingModel:
         encourage: float | None = None,
         settings: Settings | None = None,
         batch_size: int = 64,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[SamplingProgress], None] | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
     ) -> list[Sketch]:
@@ -284,8 +286,8 @@ class DrawingModel:
             UserError: an unknown class, n < 1, or settings that cannot be.
         """
         chosen = {
-            "steps": one_of("steps", steps, "num_inference_steps", num_inference_steps),
-            "guidance": one_of("guidance", guidance, "guidance_scale", guidance_scale),
+            "steps": merged_alias("steps", steps, "num_inference_steps", num_inference_steps),
+            "guidance": merged_alias("guidance", guidance, "guidance_scale", guidance_scale),
             "sampler": sampler,
             "timesteps": timesteps,
             "eta": eta,
@@ -316,7 +318,7 @@ class DrawingModel:
         seed: int | None = 0,
         batch_size: int = 64,
         settings: Settings | None = None,
-        progress: Callable[[Progress], None] | None = None,
+        progress: Callable[[SamplingProgress], None] | None = None,
         watch: Callable[[np.ndarray, sampling.Frame], None] | None = None,
         first: int = 0,
     ) -> Iterator[Sketch]:
@@ -375,7 +377,7 @@ class DrawingModel:
         n: int,
         seed: int,
         batch_size: int,
-        progress: Callable[[Progress], None] | None,
+        progress: Callable[[SamplingProgress], None] | None,
         watch: Callable[[np.ndarray, sampling.Frame], None] | None,
         first: int,
     ) -> Iterator[Sketch]:
@@ -406,7 +408,7 @@ class DrawingModel:
                 sketches = self._draw(model, method, timesteps, task, settings, report)
                 drawn.update(zip((int(i) for i in part), sketches, strict=True))
             if progress is not None:
-                progress(Progress(start + len(numbers), 1.0, n))
+                progress(SamplingProgress(start + len(numbers), 1.0, n))
             for i in range(len(numbers)):
                 yield drawn[i]
 
@@ -587,7 +589,7 @@ def make_settings(options: Mapping[str, object], base: Settings | None = None) -
     return replace(base, **options)  # type: ignore[arg-type]
 
 
-def one_of(name: str, value: T | None, other: str, same: T | None) -> T | None:
+def merged_alias(name: str, value: T | None, other: str, same: T | None) -> T | None:
     """The value of a setting that has two names.
 
     Raises:

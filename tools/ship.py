@@ -13,14 +13,13 @@ from pathlib import Path
 
 import torch
 
-from sketchknitter.files import read_tensors
+from sketchknitter.files import STATE, read_tensors
 from sketchknitter.metrics.judge.network import load_judge
 from sketchknitter.recognizers.outlook import OUTLOOK_WEIGHTS, Outlook
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.hub import SHIPPED
 from sketchknitter.systems.sketchknitter.run import digest
 from sketchknitter.systems.sketchknitter.student import PREFIX
-from sketchknitter.training.run import STATE
 
 
 def without_folders(command: str) -> str:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 AnyPath = str | os.PathLike[str]
 WEIGHTS = Path(__file__).parent / "weights"  # what is shipped
+# what a training leaves in its folder: the model, what a resume needs, a line for every few updates
+MODEL, STATE, LOG = "model.safetensors", "state.safetensors", "log.jsonl"
 FORMAT = 1  # of our .safetensors files
 KEY = "sketchknitter"  # of the JSON in their header
 

@@ -10,7 +10,7 @@ import pytest
 
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.errors import UserError
-from sketchknitter.files import read_tensors
+from sketchknitter.files import MODEL, STATE, read_tensors
 from sketchknitter.settings import BackboneConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems import registry, stored
@@ -21,8 +21,6 @@ from sketchknitter.systems.drawing import drawn_lengths
 from sketchknitter.systems.flow import FlowMatching
 from sketchknitter.systems.learning import LearnedSystem, kept
 from sketchknitter.systems.sketchode import SketchODE, damped_cosine
-from sketchknitter.systems.stored import MODEL
-from sketchknitter.training.run import STATE
 
 BUDGET = Budget(updates=5, batch_size=6)
 SLIM = BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=())

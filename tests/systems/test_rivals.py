@@ -13,7 +13,7 @@ import torch
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.data.prepare import prepare
 from sketchknitter.errors import UserError
-from sketchknitter.files import read_tensors
+from sketchknitter.files import MODEL, STATE, read_tensors
 from sketchknitter.io.npz_write import write_splits
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems import registry, stored
@@ -24,8 +24,6 @@ from sketchknitter.systems.contract import Budget
 from sketchknitter.systems.healer import SketchHealer
 from sketchknitter.systems.pix2seq import SketchPix2seq
 from sketchknitter.systems.sketchrnn import SketchRNN, SketchRNNSizes
-from sketchknitter.systems.stored import MODEL
-from sketchknitter.training.run import STATE
 
 KINDS = (SketchRNN, SketchPix2seq, SketchHealer)
 ROWS = 16  # no drawing here has more

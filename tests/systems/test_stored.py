@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import write_tensors
+from sketchknitter.files import MODEL, write_tensors
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems import stored
 from sketchknitter.systems.contract import Budget, TrainRecord
@@ -63,8 +63,8 @@ def made() -> Stored:
 
 
 def test_a_file_or_its_folder_draws_without_being_told_what_it_is(tmp_path: Path) -> None:
-    made().save(tmp_path / stored.MODEL)
-    for path in (tmp_path, tmp_path / stored.MODEL):
+    made().save(tmp_path / MODEL)
+    for path in (tmp_path, tmp_path / MODEL):
         assert stored.is_system(path)
         (sketch,) = stored.load(path).generate(1)
         assert sketch == Sketch([[[0, 0], [3, 0]]], "line")

@@ -21,6 +21,7 @@ from sketchknitter.cli.process import (
     workers,
 )
 from sketchknitter.errors import UserError
+from sketchknitter.files import STATE
 from sketchknitter.settings import AugmentConfig, DistillConfig
 
 DESCRIPTION = """Teach a trained model to draw in few steps, guidance included.
@@ -90,7 +91,7 @@ def run(argv: list[str]) -> int:
     what = options.what
     if not what.model_path or not what.data_dir:
         raise UserError("--model-path and --data-dir are needed: which model, and which drawings")
-    if (Path(what.log_dir) / "state.safetensors").exists() and not what.resume:
+    if (Path(what.log_dir) / STATE).exists() and not what.resume:
         raise UserError(f"{what.log_dir} holds a run; --resume goes on with it")
     use_threads(what.threads)
     device = pick_device(what.device, workers())
@@ -112,7 +113,7 @@ def _distill(options: Distill, device: str, argv: list[str]) -> int:
     data, _ = within(data, checkpoint.config.codec.max_rows)
     weak = Checkpoint.load(locate(what.weak_path)) if what.weak_path else None
     trainer = DistillTrainer(data, checkpoint, how, options.augment, device, weak)
-    trainer.settle(Path(what.log_dir) / "state.safetensors" if what.resume else None)
+    trainer.settle(Path(what.log_dir) / STATE if what.resume else None)
     record = {
         "command": "sketchknitter train " + " ".join(map(quote, argv)),
         "commit": commit(),

@@ -18,6 +18,7 @@ from sketchknitter.classes import split_names
 from sketchknitter.cli.process import Signals, pick_device, span, use_threads
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.errors import UserError
+from sketchknitter.files import LOG, MODEL, STATE
 
 if TYPE_CHECKING:
     from sketchknitter.sketch import Sketch
@@ -34,7 +35,7 @@ examples:
   sketchknitter train --resume --log-dir runs/rnn
   sketchknitter sample --model-path runs/rnn -n 9 -o page.svg
 """
-OPTIONS, STATE = "options.toml", "state.safetensors"
+OPTIONS = "options.toml"
 _PASSING = {"resume", "overwrite", "log_dir", "threads"}
 
 
@@ -158,7 +159,7 @@ def run(argv: list[str]) -> None:
     system = make(options.system, table_of(options, device), options.system)
     data = open_data(options.data_dir, options.category or None)
     if options.overwrite and not options.resume and folder.exists():
-        for name in (STATE, "log.jsonl", "model.safetensors"):
+        for name in (STATE, LOG, MODEL):
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / "previews", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,7 @@ from sketchknitter.cli.process import (
 )
 from sketchknitter.cli.toml import to_toml, words_of
 from sketchknitter.errors import SettingError, UserError
+from sketchknitter.files import STATE
 from sketchknitter.settings import (
     AugmentConfig,
     BackboneConfig,
@@ -174,7 +175,7 @@ def _check_folder(run: RunOptions) -> None:
         if getattr(run, name) < 0:
             raise SettingError(name, f"must be 0 or more, not {getattr(run, name)}")
     from_state = run.resume or run.resume_checkpoint
-    if (Path(run.log_dir) / "state.safetensors").exists() and not from_state and not run.overwrite:
+    if (Path(run.log_dir) / STATE).exists() and not from_state and not run.overwrite:
         raise UserError(
             f"{run.log_dir} holds a run; --resume goes on with it, --overwrite starts anew,"
             " and another --log-dir keeps both"
@@ -219,7 +220,7 @@ def _set_up(options: Train, device: str, argv: list[str]) -> DenoiserRun:
         optim = dataclasses.replace(options.optim, batch_size=size)
         options = dataclasses.replace(options, optim=optim)
     trainer = DenoiserTrainer(data, model, options.optim, options.augment, device, weights)
-    own = Path(options.run.resume_checkpoint or Path(options.run.log_dir) / "state.safetensors")
+    own = Path(options.run.resume_checkpoint or Path(options.run.log_dir) / STATE)
     going_on = options.run.resume or options.run.resume_checkpoint
     precision = trainer.settle(own if going_on else None)
     optim = dataclasses.replace(options.optim, precision=precision)
@@ -302,7 +303,7 @@ def _introduce(training: DenoiserRun, dropped: int) -> None:
 
 def _resume(training: DenoiserRun, options: Train) -> None:
     trainer, run = training.trainer, options.run
-    own = training.folder / "state.safetensors"
+    own = training.folder / STATE
     if run.resume_checkpoint:
         training.resume(run.resume_checkpoint)
     elif run.resume and own.exists():

@@ -23,6 +23,7 @@ from sketchknitter.diffusion.sampler import Frame
 from sketchknitter.editing.complete import complete
 from sketchknitter.editing.heal import heal_all
 from sketchknitter.errors import UserError
+from sketchknitter.files import LOG, MODEL
 from sketchknitter.progress import Progress, silent
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS
 from sketchknitter.seeds import Stream, stream, taken_turn
@@ -41,11 +42,11 @@ from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.hub import locate
 from sketchknitter.systems.sketchknitter.model import DrawingModel, SamplingProgress, make_settings
 from sketchknitter.systems.sketchknitter.recognizability import run_stage
-from sketchknitter.systems.sketchknitter.run import MODEL, DenoiserRun, adapted, within
+from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.systems.trainable import BETWEEN, Trainable
 from sketchknitter.training.optimizers import warmup_cosine
-from sketchknitter.training.run import LOG, Log
+from sketchknitter.training.run import Log
 
 TINY = BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=(1,), num_heads=2)
 

@@ -13,12 +13,12 @@ from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.data.prepare import open_data
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
+from sketchknitter.files import STATE
 from sketchknitter.settings import AugmentConfig, BackboneConfig, DiffusionConfig, OptimConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.config import ModelConfig
 from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, fitting_batch, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
-from sketchknitter.training.run import STATE
 
 Path_ = str | PathLike[str]
 Drawings = Path_ | Sequence[Path_] | Sequence[Sketch] | PreparedSet

@@ -24,7 +24,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.experiments.cache import digest
 from sketchknitter.experiments.declare import Model
 from sketchknitter.experiments.runner import one_thread
-from sketchknitter.files import atomic
+from sketchknitter.files import MODEL, atomic
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.contract import Budget, Generator, System
@@ -173,7 +173,7 @@ def toys() -> PreparedSet:
 
 def _weights(folder: Path) -> list[Any]:
     """Mean size of each tensor of a model's file, if it has one."""
-    path = folder / "model.safetensors"
+    path = folder / MODEL
     if not path.exists():
         return []
     with safe_open(str(path), framework="pt") as file:

@@ -23,13 +23,13 @@ from sketchknitter.data.dataset import is_prepared
 from sketchknitter.data.prepare import open_data
 from sketchknitter.data.sides import drawings_of, read_splits
 from sketchknitter.errors import UserError
-from sketchknitter.files import described_by, read_tensors, write_tensors
+from sketchknitter.files import STATE, described_by, read_tensors, write_tensors
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.sketch import Sketch
 from sketchknitter.training.objective import Batch, Loss, Streams
 from sketchknitter.training.optimizers import one_cycle
-from sketchknitter.training.run import STATE, Run, Saved
+from sketchknitter.training.run import Run, Saved
 from sketchknitter.training.trainer import Trainer, Update
 
 BEST = "best.safetensors"

@@ -26,14 +26,15 @@ from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
 from sketchknitter.data.order import some
 from sketchknitter.errors import UserError
+from sketchknitter.files import LOG, MODEL
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, TrainingConfig
 from sketchknitter.systems.contract import Budget, Generator, Size, TrainRecord
-from sketchknitter.systems.stored import MODEL, Stored
+from sketchknitter.systems.stored import Stored
 from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course
-from sketchknitter.training.run import LOG, Log, Run, Saved
+from sketchknitter.training.run import Log, Run, Saved
 from sketchknitter.training.saving import finite, told
 from sketchknitter.training.trainer import Trainer, place
 

@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from sketchknitter.classes import check_names
 from sketchknitter.errors import UserError
-from sketchknitter.files import AnyPath, described_by, read_tensors, write_tensors
+from sketchknitter.files import MODEL, AnyPath, described_by, read_tensors, write_tensors
 from sketchknitter.nn.stored import build
 from sketchknitter.systems.contract import Generator, System, TrainRecord
 from sketchknitter.systems.registry import SYSTEMS, make, name_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
-MODEL = "model.safetensors"
 KIND = "system"
 _WEIGHTS = "model."
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.errors import UserError
+from sketchknitter.files import STATE
 from sketchknitter.progress import Progress, silent
 from sketchknitter.systems.contract import Budget, TrainRecord
 from sketchknitter.systems.stored import Stored
-from sketchknitter.training.run import STATE, Run
+from sketchknitter.training.run import Run
 from sketchknitter.training.trainer import Update, place
 
 SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least

@@ -25,7 +25,7 @@ from typing import IO, Any, Protocol
 import torch
 
 from sketchknitter.errors import SettingError, UserError
-from sketchknitter.files import atomic
+from sketchknitter.files import LOG, STATE, atomic
 from sketchknitter.plot import Series, lines
 from sketchknitter.training.trainer import Trainer, Update
 
@@ -34,7 +34,7 @@ try:
 except ImportError:  # no such locks
     fcntl = None  # type: ignore[assignment]
 
-STATE, LOG, PLOT, LOCK = "state.safetensors", "log.jsonl", "loss.png", "run.lock"
+PLOT, LOCK = "loss.png", "run.lock"
 
 
 # -- the log -------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.data.loader import Loader
 from sketchknitter.errors import UserError
+from sketchknitter.files import MODEL
 from sketchknitter.metrics.fid import frechet_distance
 from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.picture import Recognizer
@@ -29,7 +30,7 @@ from sketchknitter.systems.autoregressive.generator import Facts, StrokeGenerato
 from sketchknitter.systems.autoregressive.model import StrokeModel
 from sketchknitter.systems.contract import System, TrainRecord
 from sketchknitter.systems.mixture import CodeMixture
-from sketchknitter.systems.stored import MODEL, Stored
+from sketchknitter.systems.stored import Stored
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, clip_values
 from sketchknitter.training.run import Saved

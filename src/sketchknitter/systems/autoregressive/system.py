@@ -12,6 +12,7 @@ from typing import Any, Self
 import torch
 
 from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.files import LOG, MODEL
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.systems.autoregressive.design import Design
 from sketchknitter.systems.autoregressive.generator import Facts, StrokeGenerator
@@ -27,9 +28,9 @@ from sketchknitter.systems.autoregressive.model import Sizes
 from sketchknitter.systems.contract import Budget, Size, TrainRecord
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import name_of
-from sketchknitter.systems.stored import MODEL, Stored
+from sketchknitter.systems.stored import Stored
 from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
-from sketchknitter.training.run import LOG, Log, Run
+from sketchknitter.training.run import Log, Run
 from sketchknitter.training.trainer import Trainer, place
 
 CPU_UPDATES = 4_000  # where no budget is given

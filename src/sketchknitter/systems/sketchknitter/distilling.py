@@ -43,18 +43,18 @@ from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import Ddim, Model, Posed, State, Task
 from sketchknitter.errors import SettingError, UserError
-from sketchknitter.files import read_tensors
+from sketchknitter.files import MODEL, STATE, read_tensors
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, DistillationName, DistillConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, Denoising
-from sketchknitter.systems.sketchknitter.run import MODEL, digest
+from sketchknitter.systems.sketchknitter.run import digest
 from sketchknitter.systems.sketchknitter.student import PREFIX, student_of
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.objective import Loss, Streams
-from sketchknitter.training.run import STATE, Run, Saved
+from sketchknitter.training.run import Run, Saved
 from sketchknitter.training.saving import finite, preview, told
 
 JUDGED = 256  # held-out drawings that a save measures the loss on

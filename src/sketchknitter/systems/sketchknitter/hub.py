@@ -8,10 +8,9 @@ from pathlib import Path
 from threading import Thread
 
 from sketchknitter.errors import UserError
-from sketchknitter.files import WEIGHTS
+from sketchknitter.files import MODEL, WEIGHTS
 
 SHIPPED = WEIGHTS / "sketchknitter.safetensors"
-FILE = "model.safetensors"  # what a folder or a repository calls its model
 CARD = "README.md"
 _PATIENCE = 3.0  # seconds until a hub that does not answer counts as out of reach
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -38,9 +37,9 @@ def locate(
         return SHIPPED
     path = Path(source)
     if path.is_dir():
-        if not (path / FILE).is_file():
-            raise UserError(f"{path}: a folder without {FILE}; name a model file, or train one")
-        return path / FILE
+        if not (path / MODEL).is_file():
+            raise UserError(f"{path}: a folder without {MODEL}; name a model file, or train one")
+        return path / MODEL
     if path.exists() or path.suffix == ".safetensors":
         return path
     name = str(source)
@@ -56,7 +55,9 @@ def _from_hub(name: str, revision: str | None, token: str | bool | None) -> Path
     online = _reachable(constants.ENDPOINT)
     try:
         return Path(
-            hf_hub_download(name, FILE, revision=revision, token=token, local_files_only=not online)
+            hf_hub_download(
+                name, MODEL, revision=revision, token=token, local_files_only=not online
+            )
         )
     except LocalEntryNotFoundError:
         raise UserError(
@@ -116,7 +117,7 @@ def push(
     api = HfApi(token=token)
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
-        files = [CommitOperationAdd(FILE, model)]
+        files = [CommitOperationAdd(MODEL, model)]
         if not api.file_exists(name, CARD):
             files.append(CommitOperationAdd(CARD, card.encode()))
         api.create_commit(name, files, commit_message=message)

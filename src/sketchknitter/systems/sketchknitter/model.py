@@ -25,6 +25,7 @@ from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.encouraged import Encouraged
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import SettingError, UserError
+from sketchknitter.files import MODEL
 from sketchknitter.recognizers.recognizability import Recognizability
 from sketchknitter.recognizers.scorer import Scorer, best_of
 from sketchknitter.seeds import Stream, fresh_seed, stream, taken_turn
@@ -33,7 +34,7 @@ from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.card import card
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig
-from sketchknitter.systems.sketchknitter.hub import FILE, locate, push
+from sketchknitter.systems.sketchknitter.hub import locate, push
 from sketchknitter.systems.sketchknitter.student import Student, student_of
 
 LEAST_BATCH = 8  # drawings
@@ -135,7 +136,7 @@ class DrawingModel:
         Returns:
             The file's path.
         """
-        path = Path(folder) / FILE
+        path = Path(folder) / MODEL
         kept = self.checkpoint.weights
         now = self.denoiser.state_dict()
         # what has not changed keeps the type it is stored in

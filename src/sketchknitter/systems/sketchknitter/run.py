@@ -24,7 +24,7 @@ from torch import Tensor
 from sketchknitter.data.conditions import CHANNELS
 from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.errors import UserError
-from sketchknitter.files import read_tensors
+from sketchknitter.files import MODEL, STATE, read_tensors
 from sketchknitter.nn.layers import PLACES
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
@@ -32,10 +32,9 @@ from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.pens import PenCalibration, calibrate_pens
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.ema import ema_rates
-from sketchknitter.training.run import STATE, Run, Saved
+from sketchknitter.training.run import Run, Saved
 from sketchknitter.training.saving import finite, preview, told
 
-MODEL = "model.safetensors"
 FIRST = "backbone.first.linear.weight"
 PREVIEW, PREVIEW_STEPS = 16, 12
 JUDGED = 256  # drawings of each split that a save measures the loss on

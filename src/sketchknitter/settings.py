@@ -350,10 +350,13 @@ class Healing(Editing):
 
     perceptual: float = 0.5
     """weight of looking like the input; 0 is none"""
+    tries: int = 5
+    """how often the drawing is redrawn in a plain run; the most typical of them is kept"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 0, "perceptual")
+        _at_least(self, 1, "tries")
 
 
 @dataclass(frozen=True)

@@ -211,6 +211,40 @@ def test_healing_keeps_the_strokes_asked_for_and_the_count_of_all(model) -> None
     assert not np.array_equal(done.strokes[0], sketch.strokes[0])
 
 
+def test_the_most_typical_of_several_healings_is_kept(
+    model, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    sketch = half(2.0, (10.0, 20.0))
+    line = np.column_stack([np.arange(9.0), np.zeros(9)])
+    several = [Sketch([line + np.array([0, y])]) for y in (0.0, 70.0, 9.0, 8.0, -30.0)]
+    assert plain.most_typical(several) == several[3]
+    assert plain.most_typical(several[:1]) == several[0]
+
+    asked: list[int] = []
+    drawn = plain.drawn
+
+    def spied(model, examples, labels, streams, how, tell):  # type: ignore[no-untyped-def]
+        asked.append(len(examples))
+        return drawn(model, examples, labels, streams, how, tell)
+
+    monkeypatch.setattr(plain, "drawn", spied)
+    shown: list[set[int]] = []
+    options = {"strength": 0.4, "seed": 3}
+    both = [sketch, half()]
+    typical = plain.redraw(
+        model, both, [NONE, 0], HOW, tries=4, show=lambda d: shown.append(set(d)), **options
+    )
+    assert asked == [8]
+    assert set().union(*shown) == {0, 1}
+    # the first try is the only one there is without others
+    (one,) = plain.redraw(model, [sketch], [NONE], HOW, tries=1, **options)
+    assert one == plain.redraw(model, both, [NONE, 0], HOW, **options)[0]
+    # and a drawing does not depend on those beside it
+    (alone,) = plain.redraw(model, [sketch], [NONE], HOW, tries=4, **options)
+    for a, b in zip(alone.strokes, typical[0].strokes, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-2)
+
+
 def test_variations_differ(model) -> None:  # type: ignore[no-untyped-def]
     out = plain.variations(model, half(), 3, 1, HOW)
     assert len({hash(s) for s in out}) == 3

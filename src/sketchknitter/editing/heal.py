@@ -80,7 +80,7 @@ def heal_all(
         show: called after each evaluation with the drawings as they stand, by their numbers, in the
             drawing's own coordinates.
         **settings: fields of :class:`Healing`; the plain way has no use for ``perceptual`` and
-            ``lean``.
+            ``lean``, the guided one none for ``tries``.
 
     Raises:
         UserError: an empty drawing or a dot, an unknown class or setting, a strength outside
@@ -94,14 +94,16 @@ def heal_all(
             raise UserError(f"no stroke {bad[0]} to keep: strokes are 0 … {len(sketch) - 1}")
     if strength == 0:
         return list(sketches)
+    how = settings_of(settings, Healing())
     if method == "auto" and model.denoiser.condition:
         return plain.redraw(
             model,
             sketches,
             [believed(model, label, s) for s in sketches],
-            plain.sampling_of(model, settings_of(settings, Healing())),
+            plain.sampling_of(model, how),
             strength=strength,
             keep=keep,
+            tries=how.tries,
             seed=seed,
             watch=watch,
             show=show,
@@ -110,7 +112,7 @@ def heal_all(
         model,
         sketches,
         STRENGTH if strength is None else strength,
-        settings_of(settings, Healing()),
+        how,
         label=label,
         keep=frozenset(keep),
         anchor=anchor,

@@ -76,9 +76,10 @@ def telling(
     watch: Watch | None,
     show: Show | None,
     first: int = 0,
+    tries: int = 1,
 ) -> Callable[[Sequence[int]], Watch | None]:
     """What watches drawings, by their numbers, and shows them as they stand, numbered on from
-    ``first``."""
+    ``first``; of ``tries`` drawings of each plan in turn, the first."""
 
     def of(numbers: Sequence[int]) -> Watch | None:
         if show is None:
@@ -89,7 +90,8 @@ def telling(
                 watch(frame)
             who = [numbers[row] for row in frame.rows.tolist()]
             drawn = zip(who, standing(model, frame), strict=True)
-            show({first + i: emitted(plans[i], d, kept, None) for i, d in drawn})
+            firsts = ((i // tries, d) for i, d in drawn if i % tries == 0)
+            show({first + i: emitted(plans[i], d, kept, None) for i, d in firsts})
 
         return tell
 

@@ -189,6 +189,7 @@ def redraw(
     *,
     strength: float | None = None,
     keep: Sequence[int] = (),
+    tries: int = 1,
     seed: int = 0,
     watch: Watch | None = None,
     show: Show | None = None,
@@ -200,14 +201,21 @@ def redraw(
         strength: how far points may be off, 0 … 1 (half of the longer side); None lets the network
             judge for itself.
         keep: strokes that stay exactly as they are.
+        tries: how often each is redrawn; the most typical is taken.
     """
     off = None if strength is None else FARTHEST * strength
     chosen = [whole(model, s, _frame_error(off)) for s in sketches]
     examples = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
-    streams = [stream(seed, Stream.INK, i) for i in range(len(examples))]
+    every = [(i, k) for i in range(len(examples)) for k in range(tries)]
     out = drawn(
-        model, examples, labels, streams, how, telling(model, chosen, frozenset(keep), watch, show)
+        model,
+        [examples[i] for i, _ in every],
+        [labels[i] for i, _ in every],
+        [stream(seed, Stream.INK, i, *((k,) if k else ())) for i, k in every],
+        how,
+        telling(model, chosen, frozenset(keep), watch, show, tries=tries),
     )
+    typical = [most_typical(out[a : a + tries]) for a in range(0, len(out), tries)]
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
 
     # what was right already stays as the person drew it, to the last point
@@ -219,8 +227,16 @@ def redraw(
 
     return [
         emitted(p, d, frozenset(keep) | right(p, d), name)
-        for p, d, name in zip(chosen, out, names, strict=True)
+        for p, d, name in zip(chosen, typical, names, strict=True)
     ]
+
+
+def most_typical(drawings: Sequence[Sketch]) -> Sketch:
+    """The one of several drawings of the same points that is nearest to the others (their medoid):
+    one that went astray is seldom it, and unlike their mean it is a drawing."""
+    points = np.stack([np.concatenate(d.strokes) for d in drawings])
+    apart = np.linalg.norm(points[:, None] - points, axis=-1).mean(axis=-1)
+    return drawings[int(apart.sum(axis=1).argmin())]
 
 
 def variations(

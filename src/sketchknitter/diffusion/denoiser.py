@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -142,6 +143,9 @@ class Denoiser(nn.Module):
             data.conditions), beside x_t; 0 for a network that sees nothing else.
         guided: the backbone takes the guidance weight as a fifth argument: a distilled network,
             which needs one evaluation where classifier-free guidance needs two.
+
+    Attributes:
+        dtype: what the backbone multiplies in, by autocast; None leaves it to who calls.
     """
 
     def __init__(
@@ -165,6 +169,7 @@ class Denoiser(nn.Module):
         self.representation = representation
         self.condition = condition
         self.guided = guided
+        self.dtype: torch.dtype | None = None
 
     @property
     def device(self) -> torch.device:
@@ -196,7 +201,9 @@ class Denoiser(nn.Module):
                 condition = x_t.new_zeros((*x_t.shape[:2], self.condition))
             x = torch.cat([x, condition], dim=-1)
         given = (weight,) if self.guided else ()
-        out = self.backbone(x, t, label, seen, *given).float()
+        with torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext():
+            out = self.backbone(x, t, label, seen, *given)
+        out = out.float()
         width = x_t.shape[-1]
         return out[..., :width], out[..., width:], alpha, sigma
 

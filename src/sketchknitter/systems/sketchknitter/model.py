@@ -209,7 +209,7 @@ class DrawingModel:
             for part in ("scorer", "student"):  # made anew where the model is
                 self.__dict__.pop(part, None)
         for network in self.denoisers:
-            _multiply_in(self.dtype, network.backbone, self.device)
+            network.dtype = None if self.dtype == torch.float32 else self.dtype
         return self
 
     @property
@@ -545,15 +545,6 @@ class DrawingModel:
         if not k:  # trained without labels: everything is "no label"
             return 0
         return self.classes.index(self.usual_classes[taken_turn(seed, number, k)])
-
-
-def _multiply_in(dtype: torch.dtype, backbone: torch.nn.Module, device: torch.device) -> None:
-    """Let a backbone multiply in ``dtype`` by autocast; float32 takes that back."""
-    backbone.__dict__.pop("forward", None)
-    if dtype == torch.float32:
-        return
-    mixed = torch.autocast(device.type, dtype)(backbone.forward)
-    backbone.forward = lambda *args, **options: mixed(*args, **options).float()
 
 
 def window_of(batch_size: int) -> int:

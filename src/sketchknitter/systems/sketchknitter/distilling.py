@@ -234,7 +234,9 @@ class DistillTrainer(DenoiserTrainer):
         if weak is not None and earlier is not None:
             raise UserError("a student teaches here, which has no use for a weak model")
         if weak is not None and weak.config != checkpoint.config:
-            raise UserError("the weak model has another configuration; take an early save")
+            raise UserError(
+                "the weak model has another configuration; take the same training stopped early"
+            )
         self.teacher = Teacher(
             _frozen(teacher, device),
             steps,

@@ -48,3 +48,25 @@ def random_rows() -> Callable[..., list[np.ndarray]]:
         return out
 
     return make
+
+
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped:
+        _skipped.append(report.nodeid)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.skipped:
+        _skipped.append(report.nodeid)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where everything must be there (``SKETCHKNITTER_NO_SKIPS``, as in .ci/run) a skip is a
+    failure, but for the page's tests on a machine without a browser."""
+    missing = [s for s in _skipped if not s.endswith("test_browser.py")]
+    if os.environ.get("SKETCHKNITTER_NO_SKIPS") and missing and session.exitstatus == 0:
+        print(f"\n{len(missing)} skipped, and nothing may be: {', '.join(missing[:5])}")
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -481,7 +481,7 @@ def attempt(kind: Kind, path: Path) -> str:
             kind.read(path)
     except UserError as error:
         return "refused" if str(error) else "exception: a UserError without words"
-    except Exception as error:
+    except Exception as error:  # what no reader may let through: it is what we are after
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{Path(last.filename).name}:{last.lineno}"
         return f"exception: {type(error).__name__} at {where}: {str(error)[:120]}"

@@ -35,7 +35,7 @@ from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course
 from sketchknitter.training.run import Log, Run, Saved
-from sketchknitter.training.saving import finite, told
+from sketchknitter.training.saving import finite, loss_words
 from sketchknitter.training.trainer import Trainer, place
 
 JUDGED = 256  # drawings of each split that a save measures the loss on
@@ -250,7 +250,7 @@ class Products:
         self.stored(folder, self.losses, finished).save(folder / MODEL)
         if brief:
             return Saved()
-        return Saved(self.losses, told(self.losses))
+        return Saved(self.losses, loss_words(self.losses))
 
     def stored(self, folder: Path, losses: Mapping[str, float], finished: bool) -> Stored:
         """The model as it stands."""

@@ -10,7 +10,7 @@ from sketchknitter import io
 from sketchknitter.errors import UserError
 from sketchknitter.sketch import Sketch
 
-TOLD = {"train_loss": "training drawings", "valid_loss": "held-out ones"}
+MEASURED_ON = {"train_loss": "training drawings", "valid_loss": "held-out ones"}
 
 
 def finite(losses: Mapping[str, float]) -> dict[str, float]:
@@ -19,9 +19,9 @@ def finite(losses: Mapping[str, float]) -> dict[str, float]:
     return {k: round(v, 6) for k, v in losses.items() if math.isfinite(v)}
 
 
-def told(losses: Mapping[str, float], digits: int = 4) -> str:
+def loss_words(losses: Mapping[str, float], digits: int = 4) -> str:
     """Losses in words: "loss 0.1234 on training drawings, 0.2345 on held-out ones"."""
-    shown = [f"{losses[k]:.{digits}f} on {what}" for k, what in TOLD.items() if k in losses]
+    shown = [f"{losses[k]:.{digits}f} on {what}" for k, what in MEASURED_ON.items() if k in losses]
     return f"loss {', '.join(shown)}" if shown else "no loss measured"
 
 

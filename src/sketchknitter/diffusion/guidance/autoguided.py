@@ -31,15 +31,13 @@ class Autoguided:
 
     def rows(self, index: Tensor) -> Autoguided:
         """The same for the drawings ``index`` (b,) of its batch."""
-        strong, weak = (m.rows(index) if isinstance(m, HasRows) else m for m in self._both)
+        strong, weak = (
+            m.rows(index) if isinstance(m, HasRows) else m for m in (self.strong, self.weak)
+        )
         return Autoguided(strong, weak, self.weight)
 
-    @property
-    def _both(self) -> tuple[Model, Model]:
-        return self.strong, self.weak
-
     def __call__(self, x_t: Tensor, t: Tensor, label: Tensor, mask: Tensor) -> Denoised:
-        out, worse = (model(x_t, t, label, mask) for model in self._both)
+        out, worse = (model(x_t, t, label, mask) for model in (self.strong, self.weak))
         extra = self.weight - 1
         return Denoised(
             out.x0 + extra * (out.x0 - worse.x0), out.eps + extra * (out.eps - worse.eps), out.head

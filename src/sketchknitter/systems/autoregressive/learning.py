@@ -34,7 +34,7 @@ from sketchknitter.systems.stored import Stored
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, clip_values
 from sketchknitter.training.run import Saved
-from sketchknitter.training.saving import finite, preview, told
+from sketchknitter.training.saving import finite, loss_words, preview
 from sketchknitter.training.trainer import Trainer
 
 JUDGED = 256  # drawings of each split that a save measures the loss on
@@ -247,7 +247,7 @@ class StrokeProducts:
             lambda: list(self.generator().generate(PREVIEW)),
             captions=bool(self.data.classes),
         )
-        return Saved(self.losses, f"{told(self.losses)}{chosen}{picture}")
+        return Saved(self.losses, f"{loss_words(self.losses)}{chosen}{picture}")
 
     def stored(self, finished: bool = False) -> Stored:
         """The model as it would be saved now.

@@ -55,7 +55,7 @@ from sketchknitter.systems.sketchknitter.student import PREFIX, student_of
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.run import Run, Saved
-from sketchknitter.training.saving import finite, preview, told
+from sketchknitter.training.saving import finite, loss_words, preview
 
 JUDGED = 256  # held-out drawings that a save measures the loss on
 PREVIEW = 16
@@ -343,7 +343,7 @@ class Students:
             lambda: DrawingModel(made, str(trainer.device)).sample(None, PREVIEW),
             captions=bool(made.config.classes),
         )
-        return Saved(self.losses, told(self.losses, digits=5) + picture)
+        return Saved(self.losses, loss_words(self.losses, digits=5) + picture)
 
 
 class DistillRun(Run):

@@ -121,7 +121,7 @@ def push(
         if not api.file_exists(name, CARD):
             files.append(CommitOperationAdd(CARD, card.encode()))
         api.create_commit(name, files, commit_message=message)
-    except Exception as error:
+    except Exception as error:  # its client raises errors of three libraries
         said = " ".join(str(error).split())
         raise UserError(f"{name}: the hub says: {said}") from None
     return str(address)

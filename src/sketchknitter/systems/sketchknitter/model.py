@@ -537,7 +537,7 @@ class DrawingModel:
         """
         if not self.denoiser.length_given:
             return self.config.codec.max_points
-        return drawn_length(counts_of(self.checkpoint.lengths.double().numpy(), label), rng)
+        return drawn_length(counts_of(self.checkpoint.lengths.numpy(), label), rng)
 
     def _class(self, seed: int, number: int) -> int:
         """Class of sketch ``number`` of a mixed run: all usual classes, shuffled, then again."""

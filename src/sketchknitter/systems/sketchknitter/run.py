@@ -33,7 +33,7 @@ from sketchknitter.systems.sketchknitter.pens import PenCalibration, calibrate_p
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.ema import ema_rates
 from sketchknitter.training.run import Run, Saved
-from sketchknitter.training.saving import finite, preview, told
+from sketchknitter.training.saving import finite, loss_words, preview
 
 FIRST = "backbone.first.linear.weight"
 PREVIEW, PREVIEW_STEPS = 16, 12
@@ -157,7 +157,7 @@ class Models:
             self.checkpoint(k).save(folder / name)
         if brief or self.pens is None:
             return Saved()
-        words = told(self.losses) + self._preview(folder)
+        words = loss_words(self.losses) + self._preview(folder)
         return Saved({**self.losses, **self.pens.to_dict()}, words)
 
     def checkpoint(self, ema: int = 0) -> Checkpoint:

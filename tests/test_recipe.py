@@ -6,9 +6,11 @@ import importlib.util
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import tyro
 
@@ -70,6 +72,23 @@ def test_a_stopped_outlook_goes_on_in_one_process(tool: ModuleType, tmp_path: Pa
     assert words[:3] == [sys.executable, "-m", "sketchknitter"]
     assert words[-1] == "--resume"
     assert tyro.cli(stages.RecognizerOptions, args=words[4:]).resume
+
+
+def test_the_first_stage_begins_where_nothing_is_yet(
+    tmp_path: Path, random_rows: Callable[..., list[np.ndarray]]
+) -> None:
+    (tmp_path / "data" / "quickdraw").mkdir(parents=True)
+    parts = {}
+    for k, split in enumerate(("train", "valid", "test")):
+        parts[split] = np.empty(4, dtype=object)
+        parts[split][:] = random_rows(4, seed=k)
+    np.savez(tmp_path / "data" / "quickdraw" / "cat.npz", **parts)
+    command = [sys.executable, str(TOOLS / "make_weights.py"), "--until", "well-known"]
+    command += ["--data", str(tmp_path / "data"), "--runs", str(tmp_path / "new" / "runs")]
+    for said in ("data prepare", "well-known: done before"):
+        shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        assert said in shown
+        assert (tmp_path / "new" / "runs" / "well-known" / "prepared.json").exists()
 
 
 def test_what_is_done_is_kept(tmp_path: Path) -> None:

@@ -59,6 +59,8 @@ def main() -> int:
     if options.until and options.until not in [s["name"] for s in stages]:
         print(f"error: no stage {options.until!r} in {RECIPE.name}", file=sys.stderr)
         return 2
+    if not options.dry_run:
+        options.runs.mkdir(parents=True, exist_ok=True)
     places = {"data": str(options.data.resolve()), "precision": multiplied_in()}
     for stage in stages:
         folder = options.runs / stage["name"]

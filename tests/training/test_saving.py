@@ -9,7 +9,7 @@ import pytest
 
 from sketchknitter.errors import UserError
 from sketchknitter.sketch import Sketch
-from sketchknitter.training.saving import finite, preview, told
+from sketchknitter.training.saving import finite, loss_words, preview
 
 CROSS = Sketch([[[0, 0], [9, 9]], [[0, 9], [9, 0]]], "cross")
 
@@ -17,10 +17,10 @@ CROSS = Sketch([[[0, 0], [9, 9]], [[0, 9], [9, 0]]], "cross")
 def test_losses_are_finite_and_told() -> None:
     losses = finite({"train_loss": 0.12345678, "valid_loss": float("nan")})
     assert losses == {"train_loss": 0.123457}
-    assert told(losses) == "loss 0.1235 on training drawings"
-    both = told({"valid_loss": 0.25, "train_loss": 0.5}, digits=2)
+    assert loss_words(losses) == "loss 0.1235 on training drawings"
+    both = loss_words({"valid_loss": 0.25, "train_loss": 0.5}, digits=2)
     assert both == "loss 0.50 on training drawings, 0.25 on held-out ones"
-    assert told({}) == "no loss measured"
+    assert loss_words({}) == "no loss measured"
 
 
 def test_a_preview_is_written(tmp_path: Path) -> None:

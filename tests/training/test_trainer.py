@@ -290,3 +290,21 @@ def test_what_clock_a_training_goes_by() -> None:
     assert made.spent == pytest.approx(0.2)
     made.device = torch.device("cuda")
     assert made.spent == pytest.approx(0.4)
+
+
+def test_a_kill_costs_a_minute_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("sketchknitter.training.run.time.monotonic", lambda: now[0])
+    kept = Kept()
+    run = Run(trainer(), tmp_path, kept, save_interval=30)
+    at: list[int] = []
+
+    def report(update: Any) -> None:
+        if len(kept.saves) > len(at):
+            at.append(update.iteration - 1)
+        now[0] += 13.0  # seconds
+
+    run.go(report=report)
+    # the fifth update ends later than a minute after the last save, whatever that was for
+    assert at == [5, 10, 15, 20, 25, 30, 35]
+    assert kept.saves == [True] * 5 + [False, True, True, False]

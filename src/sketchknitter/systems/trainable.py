@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,6 @@ from sketchknitter.training.run import Run
 from sketchknitter.training.trainer import Update, place
 
 SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
-MINUTE = 60.0  # between brief saves: what a kill can lose
 PLOTTED = {
     "loss": "training, every update, augmented",
     "train_loss": "training drawings",
@@ -130,22 +128,21 @@ class Trainable(ABC):
     def _reporter(
         self, run: Run, progress: Progress, broken: list[BaseException]
     ) -> Callable[[Update], None]:
-        """Tells of updates and saves now and then, fully at each eighth of a budget of seconds;
-        what ``progress`` raises ends the training."""
-        trainer, budget, saved = run.trainer, self.spent, time.monotonic()
+        """Tells of updates, and saves at each eighth of a budget of seconds; what ``progress``
+        raises ends the training."""
+        trainer, budget = run.trainer, self.spent
         part = int(SAVES * trainer.spent)
 
         def report(update: Update) -> None:
-            nonlocal saved, part
+            nonlocal part
             share = trainer.spent
             total = budget.updates or round(update.iteration / max(share, 1e-9))
             try:
                 progress("updates", update.iteration, total)
             except BaseException as error:  # kept until the state is saved
                 broken.append(error)
-            full = bool(budget.seconds) and int(SAVES * share) > part and share < 1
-            if full or time.monotonic() > saved + MINUTE:
-                run.save(brief=not full)
-                saved, part = time.monotonic(), int(SAVES * share)
+            if budget.seconds and int(SAVES * share) > part and share < 1:
+                run.save()
+                part = int(SAVES * share)
 
         return report

@@ -17,6 +17,7 @@ import json
 import math
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +36,7 @@ except ImportError:  # no such locks
     fcntl = None  # type: ignore[assignment]
 
 PLOT, LOCK = "loss.png", "run.lock"
+MINUTE = 60.0  # seconds between two saves at most: what a kill can lose
 
 
 # -- the log -------------------------------------------------------------------------------------
@@ -179,13 +181,13 @@ class Products(Protocol):
 
 
 class Run:
-    """Trains in a folder. Only the process of rank 0 writes.
+    """Trains in a folder. Only the process of rank 0 writes, every minute at least.
 
     Args:
         trainer: what to train.
         folder: where everything goes; made if it is not there.
         products: what is kept beside the state.
-        save_interval: updates between saves.
+        save_interval: updates between full saves.
         log_interval: updates between lines of the log.
         plotted: lines of the plot, (key of the log, name).
         say: called with one line for each save.
@@ -219,6 +221,7 @@ class Run:
         self._window: list[Update] = []
         self._tensorboard: Any = None
         self._lock: Lock | None = None
+        self._saved = time.monotonic()
         if self.lead:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock = Lock(self.folder)
@@ -264,7 +267,7 @@ class Run:
     def _go(
         self, until: int | None, stop: Callable[[], bool], report: Callable[[Update], object]
     ) -> bool:
-        saved = -1
+        saved, self._saved = -1, time.monotonic()
         for update in self.trainer.run(until):
             self._window.append(update)
             report(update)
@@ -278,6 +281,8 @@ class Run:
                 saved = update.iteration
                 if self.lead:
                     self.save()
+            elif self.lead and time.monotonic() > self._saved + MINUTE:
+                self.save(brief=True)
         if self.lead and saved != self.trainer.iteration:
             self.save()
         return True
@@ -327,6 +332,7 @@ class Run:
         trainer = self.trainer
         trainer.save_state(self.folder / STATE)
         saved = self.products.save(self.folder, brief)
+        self._saved = time.monotonic()
         if saved.figures:
             self._add({"iteration": trainer.iteration, **saved.figures})
         if brief:

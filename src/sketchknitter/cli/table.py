@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 EXAMPLES = """Train, draw and measure every system of a results table; go on where it stopped.
 
 Presets: quick (an hour to an hour and a half on one core), rivals (every system, twenty minutes of
-a core each; two to three hours on two cores), frontier (quality against steps of one model), paper
+a core each; about three hours on two cores), frontier (quality against steps of one model), paper
 (the published classes at full size; a GPU), sliver (seconds; proves the machinery). A TOML file of
 your own declares another table. Finished parts stay in the folder and are reused as long as nothing
 they depend on changes: a killed run goes on, a new judge only measures again.

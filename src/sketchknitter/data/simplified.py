@@ -73,8 +73,7 @@ def _cut(lines: Sequence[bytes | None]) -> tuple[list[str | None], bytes, list[i
         raise ValueError("not an object")
     # one object after the other: flat, so that none can end where another begins
     joined = b"[" + b'"":0},'.join(heads) + b'"":0}]'
-    marks = np.frombuffer(joined, np.uint8)
-    if (marks == ord("{")).sum() != len(lines) or (marks == _OPEN).sum() != 1:
+    if joined.count(b"{") != len(lines) or joined.count(b"[") != 1:
         raise ValueError("not flat")
     records = orjson.loads(joined)
     if len(records) != len(lines):
@@ -116,12 +115,13 @@ def _points(text: Bytes, ends: Counts) -> tuple[NDArray[np.int16], Counts, Count
     found = _strokes(kinds, marks, ends)
     if found is None:
         return None
-    xs, ys, lengths, strokes = found
+    lengths, strokes = found
     xy = np.empty((int(lengths.sum()), 2), dtype=np.int16)
-    own = np.arange(len(xy)) + np.repeat(xs - starts_of(lengths), lengths)
-    xy[:, 0] = numbers[marks[own]]
-    own += np.repeat(ys - xs, lengths)
-    xy[:, 1] = numbers[marks[own]]
+    values = numbers[marks[after]]  # the xs of a stroke, then its ys
+    own = np.arange(len(xy)) + np.repeat(starts_of(lengths), lengths)
+    xy[:, 0] = values[own]
+    own += np.repeat(lengths, lengths)
+    xy[:, 1] = values[own]
     return xy, lengths, strokes
 
 
@@ -152,10 +152,8 @@ def _numbers(digits: Bytes, other: NDArray[np.bool_]) -> Bytes | None:
     return numbers
 
 
-def _strokes(
-    kinds: Bytes, marks: Counts, ends: Counts
-) -> tuple[Counts, Counts, Counts, Counts] | None:
-    """Where strokes are; None where brackets or commas are wrong.
+def _strokes(kinds: Bytes, marks: Counts, ends: Counts) -> tuple[Counts, Counts] | None:
+    """How the points are shared out; None where brackets or commas are wrong.
 
     Args:
         kinds: all bytes but digits.
@@ -163,8 +161,7 @@ def _strokes(
         ends: where each drawing ends.
 
     Returns:
-        Of each stroke, the marks after its first x and its first y, and its points; strokes in each
-        drawing.
+        Points in each stroke, strokes in each drawing.
     """
     places = np.flatnonzero(kinds != _COMMA)
     brackets = kinds[places]
@@ -191,4 +188,4 @@ def _strokes(
     points += 1
     if len(marks) > MAX_POINTS and np.add.reduceat(points, starts_of(strokes)).max() > MAX_POINTS:
         return None
-    return places[stroke + 1] + 1, places[stroke + 3] + 1, points, strokes
+    return points, strokes

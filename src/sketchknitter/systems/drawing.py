@@ -28,6 +28,7 @@ class Request:
 
     Attributes:
         numbers: of the drawings.
+        task: one of the system's.
         label: class indices, (B,); the number of classes means "not known".
         source: what a person drew, for each; None where all is new.
         seed: of the drawings' random streams.
@@ -35,6 +36,7 @@ class Request:
     """
 
     numbers: range
+    task: Task
     label: Tensor
     source: list[Sketch] | None
     seed: int
@@ -67,13 +69,14 @@ class DrawingGenerator(ABC):
     Attributes:
         name: of the system.
         tasks: that it can do.
+        classes: that it can draw.
         settings: names and defaults; a value must be of its default's type. One whose default is
             None is for :meth:`check` to look at.
         evaluations: of the network, of single drawings.
     """
 
-    name: ClassVar[str]
-    tasks: ClassVar[tuple[Task, ...]]
+    name: str
+    tasks: tuple[Task, ...]
     settings: ClassVar[Mapping[str, Any]]
 
     def __init__(self, classes: tuple[str, ...], device: str) -> None:
@@ -108,7 +111,7 @@ class DrawingGenerator(ABC):
             UserError: an unknown class or setting, a setting of another type, n < 1, a task that it
                 cannot do.
         """
-        task = settings.pop("task", None) or ("heal" if source is not None else "draw")
+        task: Task = settings.pop("task", None) or ("heal" if source is not None else "draw")
         check_task(task, self.tasks, self.name, source is not None)
         if unknown := sorted(set(settings) - set(self.settings)):
             raise UserError(
@@ -119,7 +122,9 @@ class DrawingGenerator(ABC):
         for what, given in (("labels", labels), ("source", source)):
             if given is not None and len(given) != n:
                 raise UserError(f"{len(given)} {what} for {n} drawings; give one for each")
-        if source is not None and any(len(s.points) < 2 for s in source):
+        if source is not None and not all(s.num_points for s in source):
+            raise UserError("an empty drawing has nothing to go on; draw a stroke first")
+        if source is not None and task == "heal" and any(s.num_points < 2 for s in source):
             raise UserError("a drawing of fewer than two points has nothing to heal")
         whole = {
             k: v if settings.get(k) is None else plain(settings[k], v, k)
@@ -127,11 +132,12 @@ class DrawingGenerator(ABC):
         }
         self.check(whole)
         numbers = self._labels(n, labels, source is not None, seed)
-        return self._batches(n, numbers, source, seed, batch_size, progress, whole)
+        return self._batches(n, task, numbers, source, seed, batch_size, progress, whole)
 
     def _batches(
         self,
         n: int,
+        task: Task,
         labels: NDArray[np.int64],
         source: Sequence[Sketch] | None,
         seed: int,
@@ -144,7 +150,7 @@ class DrawingGenerator(ABC):
             label = torch.from_numpy(labels[part.start : part.stop]).to(self.device)
             given = None if source is None else list(source[part.start : part.stop])
             with torch.no_grad():
-                sketches = self.draw(Request(part, label, given, seed, settings))
+                sketches = self.draw(Request(part, task, label, given, seed, settings))
             for i, sketch in zip(part, sketches, strict=True):
                 known = int(labels[i]) < len(self.classes)
                 name = self.classes[int(labels[i])] if known else None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sketchknitter.errors import UserError
-from sketchknitter.progress import Progress
-from sketchknitter.seeds import Stream, stream, taken_turn
+from sketchknitter.seeds import Stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.autoregressive.design import Design
 from sketchknitter.systems.autoregressive.model import StrokeModel
@@ -25,12 +24,11 @@ from sketchknitter.systems.autoregressive.sampling import (
     draw,
 )
 from sketchknitter.systems.autoregressive.tokens import DRAW, to_rows, to_sketch, to_tokens
-from sketchknitter.systems.contract import check_task
+from sketchknitter.systems.contract import Task
+from sketchknitter.systems.drawing import DrawingGenerator, Request
 from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import plain
 from sketchknitter.systems.stored import Stored
-
-SETTINGS = ("task", "temperature", "convention", "prior", "mask")
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,14 @@ class Facts:
             raise UserError(f"the header of this {stored.system} is damaged") from None
 
 
-class StrokeGenerator:
+class StrokeGenerator(DrawingGenerator):
     """Draws point by point.
+
+    ``complete`` lets the decoder read the known rows and go on; a drawing that fills all rows
+    already stays as it is. ``heal`` encodes the source and decodes a whole drawing in its place.
+    Settings: ``temperature`` (None: the one chosen on validation drawings, or for "heal" the lowest
+    tried); ``convention`` of the temperature (magenta, browser, healer); ``prior`` of codes
+    (normal, mixture); ``mask``, the share of SketchHealer's patches dropped before it heals.
 
     Args:
         design: of the system.
@@ -79,116 +83,61 @@ class StrokeGenerator:
         device: where to run.
 
     Attributes:
-        classes: what it can draw.
         evaluations: rows decoded so far, of single drawings.
 
     Raises:
         UserError: the weights do not fit the design.
     """
 
+    settings: ClassVar[Mapping[str, Any]] = {
+        "temperature": None, "convention": None, "prior": None, "mask": 0.0
+    }  # fmt: skip
+
     def __init__(self, design: Design[Any], stored: Stored, device: str = "cpu") -> None:
-        self.design, self.classes = design, stored.classes
+        super().__init__(stored.classes, device)
+        self.design, self.name, self.tasks = design, design.name, design.tasks
         self.facts = Facts.of(stored)
         self.model: StrokeModel = design.build(design.sizes, len(stored.classes))
         stored.fill(self.model, device)
-        self.device = torch.device(device)
         self.mixture: CodeMixture | None = None
         if "mixture.means" in stored.extras:
             self.mixture = CodeMixture.from_tensors(stored.extras)
-        self.evaluations = 0
 
-    def generate(
-        self,
-        n: int,
-        *,
-        labels: Sequence[str] | None = None,
-        source: Sequence[Sketch] | None = None,
-        seed: int = 0,
-        batch_size: int = 64,
-        progress: Progress | None = None,
-        **settings: Any,
-    ) -> Iterator[Sketch]:
-        """``n`` drawings (:meth:`contract.Generator.generate`).
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """Refuse values that make no sense (:meth:`DrawingGenerator.check`)."""
+        _Options.of(settings, "draw", self.design, self.facts)
 
-        ``complete`` lets the decoder read the known rows and go on; a drawing that fills all rows
-        already stays as it is. ``heal`` encodes the source and decodes a whole drawing in its
-        place.
-
-        Args:
-            **settings: ``task``; ``temperature`` (None: the one chosen on validation drawings, or
-                for "heal" the lowest tried); ``convention`` of the temperature (magenta, browser,
-                healer); ``prior`` of codes (normal, mixture); ``mask``, the share of SketchHealer's
-                patches that are dropped before it heals.
-
-        Raises:
-            UserError: an unknown class or setting, a setting of another type, n < 1, a task that it
-                cannot do.
-        """
-        options = self._options(settings, source is not None)
-        if n < 1 or batch_size < 1:
-            raise UserError(f"n and batch_size must be at least 1, not {n} and {batch_size}")
-        for what, given in (("labels", labels), ("source", source)):
-            if given is not None and len(given) != n:
-                raise UserError(f"{len(given)} {what} for {n} drawings; give one for each")
-        numbers = self._labels(n, labels, source is not None, seed)
-        return self._drawn(n, numbers, source, seed, batch_size, progress, options)
-
-    def _drawn(
-        self,
-        n: int,
-        labels: NDArray[np.int64],
-        source: Sequence[Sketch] | None,
-        seed: int,
-        batch_size: int,
-        progress: Progress | None,
-        options: _Options,
-    ) -> Iterator[Sketch]:
-        for first in range(0, n, batch_size):
-            part = range(first, min(n, first + batch_size))
-            given = None if source is None else [source[i] for i in part]
-            names = [self._name(labels[i], None if source is None else source[i]) for i in part]
-            streams = _Streams(seed, part)
-            if given is None:
-                codes = self._prior(labels[list(part)], streams, options)
-                drawings = self._decode(codes, labels[list(part)], streams, options)
-            elif options.task == "heal":
-                codes = self._encode(given, labels[list(part)], streams, options)
-                redrawn = self._decode(codes, labels[list(part)], streams, options)
-                drawings = [placed_over(d, s) for d, s in zip(redrawn, given, strict=True)]
-            else:
-                codes = self._encode(given, labels[list(part)], streams, options)
-                drawings = self._decode(codes, labels[list(part)], streams, options, given)
-            for drawing, name in zip(drawings, names, strict=True):
-                yield drawing.with_label(name)
-            if progress is not None:
-                progress("drawings", part.stop, n)
+    def draw(self, request: Request) -> list[Sketch]:
+        """The drawings of one batch (:meth:`DrawingGenerator.draw`)."""
+        options = _Options.of(request.settings, request.task, self.design, self.facts)
+        if request.source is None:
+            return self._decode(self._prior(request, options), request, options)
+        codes = self._encode(request, options)
+        if request.task == "complete":
+            return self._decode(codes, request, options, request.source)
+        redrawn = self._decode(codes, request, options)
+        return [placed_over(d, s) for d, s in zip(redrawn, request.source, strict=True)]
 
     # -- codes -------------------------------------------------------------------------------------
-    def _prior(self, labels: NDArray[np.int64], streams: _Streams, options: _Options) -> Tensor:
+    def _prior(self, request: Request, options: _Options) -> Tensor:
         """Codes (B, Z) that nobody drew."""
-        z = self.model.latent
+        z, streams = self.model.latent, request.streams(Stream.CODE)
         if options.prior == "normal" or not z:
-            codes = np.stack([rng.standard_normal(z) for rng in streams(Stream.CODE)])
+            codes = np.stack([rng.standard_normal(z) for rng in streams])
             return torch.from_numpy(codes).float().to(self.device)
         mixture = self.mixture
         if mixture is None:
             raise UserError("no mixture of codes was fitted for this model; prior = 'normal'")
-        pairs = zip(labels.tolist(), streams(Stream.CODE), strict=True)
+        pairs = zip(request.label.tolist(), streams, strict=True)
         codes = np.stack([mixture.sample(label, rng) for label, rng in pairs])
         return torch.from_numpy(codes).float().to(self.device)
 
-    @torch.no_grad()
-    def _encode(
-        self,
-        sketches: Sequence[Sketch],
-        labels: NDArray[np.int64],
-        streams: _Streams,
-        options: _Options,
-    ) -> Tensor:
+    def _encode(self, request: Request, options: _Options) -> Tensor:
         """Codes (B, Z) of drawings, noise and all, as in training."""
-        rows = [self._rows(s, options.task) for s in sketches]
-        mean, log_variance = self.encoded(rows, self._dropped(streams, options))
-        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in streams(Stream.CODE)])
+        rows = [self._rows(s, request.task) for s in request.source or ()]
+        mean, log_variance = self.encoded(rows, self._dropped(request, options))
+        streams = request.streams(Stream.CODE)
+        noise = np.stack([rng.standard_normal(mean.shape[1]) for rng in streams])
         return mean + torch.exp(log_variance / 2) * torch.from_numpy(noise).to(mean)
 
     @torch.no_grad()
@@ -202,26 +151,23 @@ class StrokeGenerator:
 
     def _rows(self, sketch: Sketch, task: str) -> NDArray[np.float64]:
         """Stroke-3 rows of a person's drawing; one to be redrawn is brought to the usual size."""
-        if not sketch.num_points:
-            raise UserError("an empty drawing has nothing to go on; draw a stroke first")
         rows = sketch.to_stroke3()
         if task == "heal" and sketch.extent > 0:
             rows[:, :2] *= self.facts.extent / sketch.extent
         return rows if len(rows) else np.array([[0.0, 0.0, 1.0]])
 
-    def _dropped(self, streams: _Streams, options: _Options) -> NDArray[np.bool_] | None:
+    def _dropped(self, request: Request, options: _Options) -> NDArray[np.bool_] | None:
         patches = getattr(self.design.sizes, "patches", 0)
         if not options.mask:
             return None
-        return np.stack([rng.random(patches) < options.mask for rng in streams(Stream.MASK)])
+        streams = request.streams(Stream.MASK)
+        return np.stack([rng.random(patches) < options.mask for rng in streams])
 
     # -- drawings ----------------------------------------------------------------------------------
-    @torch.no_grad()
     def _decode(
         self,
         codes: Tensor,
-        labels: NDArray[np.int64],
-        streams: _Streams,
+        request: Request,
         options: _Options,
         known: Sequence[Sketch] | None = None,
     ) -> list[Sketch]:
@@ -231,21 +177,21 @@ class StrokeGenerator:
         whole: list[NDArray[np.float64]] = []
         length = longest
         if known is not None:
-            whole = [self._rows(s, options.task) for s in known]
+            whole = [self._rows(s, request.task) for s in known]
             length = max(longest, max(map(len, whole)))
             tokens = to_tokens(whole, length, scale)[:, 1:]
             for i, rows in enumerate(whole):
                 tokens[i, len(rows) - 1, DRAW:] = 0  # whether its last stroke goes on is open
             counts = torch.tensor([len(r) for r in whole], device=self.device)
             given = {"known": tokens.to(self.device), "known_rows": counts}
-        condition = self.model.condition(codes, torch.from_numpy(labels).to(self.device))
+        condition = self.model.condition(codes, request.label)
         rows = draw(
             self.model.decoder,
             condition,
             length,
             options.temperature,
             options.convention,
-            Chance.of(streams(Stream.ROW), length).to(self.device),
+            Chance.of(request.streams(Stream.ROW), length).to(self.device),
             **given,
         )
         out = []
@@ -258,72 +204,40 @@ class StrokeGenerator:
                 out.append(_continued(known[i], whole[i], made[:longest]))
         return out
 
-    # -- settings ----------------------------------------------------------------------------------
-    def _options(self, settings: dict[str, Any], given: bool) -> _Options:
-        if unknown := sorted(set(settings) - set(SETTINGS)):
-            raise UserError(
-                f"{self.design.name} has no setting {unknown[0]!r}; one of: {', '.join(SETTINGS)}"
-            )
-        task = settings.get("task", "heal" if given else "draw")
-        check_task(task, self.design.tasks, self.design.name, given)
-        temperature = settings.get("temperature")
-        if temperature is None:
-            healing = task == "heal"
-            tried = self.design.temperatures
-            temperature = min(tried) if healing else self.facts.temperature
-        temperature = plain(temperature, 0.0, "temperature")
-        check_temperature(temperature)
-        convention = plain(settings.get("convention") or self.design.convention, "", "convention")
-        if convention not in CONVENTIONS:
-            raise UserError(f"no convention {convention!r}; one of: {', '.join(CONVENTIONS)}")
-        prior = plain(settings.get("prior") or self.design.prior, "", "prior")
-        if prior not in ("normal", "mixture", "none"):
-            raise UserError(f"no prior {prior!r}; one of: normal, mixture")
-        mask = plain(settings.get("mask") or 0.0, 0.0, "mask")
-        if not 0 <= mask <= 1 or (mask and not hasattr(self.design.sizes, "patches")):
-            raise UserError("mask is the share of SketchHealer's patches to drop, 0 to 1")
-        return _Options(task, temperature, convention, prior, mask)
-
-    def _labels(
-        self, n: int, labels: Sequence[str] | None, given: bool, seed: int
-    ) -> NDArray[np.int64]:
-        """Class numbers (n,); the number of classes means that the class is not known."""
-        k = len(self.classes)
-        if labels is not None:
-            unknown = sorted(set(labels) - set(self.classes))
-            if unknown:
-                raise UserError(
-                    f"no class {unknown[0]!r}; one of: {', '.join(self.classes) or 'no classes'}"
-                )
-            return np.array([self.classes.index(name) for name in labels])
-        if given or not k:
-            return np.full(n, k)
-        return np.array([taken_turn(seed, i, k) for i in range(n)], dtype=np.int64)
-
-    def _name(self, label: int, source: Sketch | None) -> str | None:
-        if label < len(self.classes):
-            return self.classes[label]
-        return None if source is None else source.label
-
 
 @dataclass(frozen=True)
 class _Options:
-    task: str
+    """Settings, whatever was left open filled in."""
+
     temperature: float
     convention: str
     prior: str
     mask: float
 
+    @classmethod
+    def of(
+        cls, settings: Mapping[str, Any], task: Task, design: Design[Any], facts: Facts
+    ) -> _Options:
+        """What the settings say of a task.
 
-@dataclass(frozen=True)
-class _Streams:
-    """Random streams of the drawings with these numbers."""
-
-    seed: int
-    numbers: range
-
-    def __call__(self, purpose: Stream) -> list[np.random.Generator]:
-        return [stream(self.seed, purpose, i) for i in self.numbers]
+        Raises:
+            UserError: a value of another type, or one that makes no sense.
+        """
+        temperature = settings["temperature"]
+        if temperature is None:
+            temperature = min(design.temperatures) if task == "heal" else facts.temperature
+        temperature = plain(temperature, 0.0, "temperature")
+        check_temperature(temperature)
+        convention = plain(settings["convention"] or design.convention, "", "convention")
+        if convention not in CONVENTIONS:
+            raise UserError(f"no convention {convention!r}; one of: {', '.join(CONVENTIONS)}")
+        prior = plain(settings["prior"] or design.prior, "", "prior")
+        if prior not in ("normal", "mixture", "none"):
+            raise UserError(f"no prior {prior!r}; one of: normal, mixture")
+        mask = settings["mask"]
+        if not 0 <= mask <= 1 or (mask and not hasattr(design.sizes, "patches")):
+            raise UserError("mask is the share of SketchHealer's patches to drop, 0 to 1")
+        return cls(temperature, convention, prior, mask)
 
 
 def _continued(known: Sketch, whole: NDArray[Any], made: NDArray[Any]) -> Sketch:

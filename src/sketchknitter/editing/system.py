@@ -45,7 +45,7 @@ from sketchknitter.systems.sketchknitter.recognizability import run_stage
 from sketchknitter.systems.sketchknitter.run import DenoiserRun, adapted, within
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.systems.trainable import BETWEEN, Trainable
-from sketchknitter.training.optimizers import warmup_cosine
+from sketchknitter.training.optimizers import cosine_over_share
 from sketchknitter.training.run import Log
 
 TINY = BackboneConfig(widths=(16, 24), num_res_blocks=1, attention_levels=(1,), num_heads=2)
@@ -283,11 +283,7 @@ class Trained(_Loads, Trainable):
         trainer = DenoiserTrainer(data, model, optim, change, device, weights)
         trainer.share = budget.share
         if budget.seconds:
-            # a thousand steps of the share stand for the updates that nobody can count beforehand
-            course = warmup_cosine(optim.lr, 0, 1000)
-            trainer.course = lambda update, share: (
-                min(1.0, (update + 1) / max(1, optim.warmup)) * course(int(1000 * share), share)
-            )
+            trainer.course = cosine_over_share(optim.lr, optim.warmup)
         return trainer
 
 

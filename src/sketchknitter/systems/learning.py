@@ -8,7 +8,6 @@ the record for reports are the same for all.
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,7 +32,7 @@ from sketchknitter.systems.contract import Budget, Generator, Size, TrainRecord
 from sketchknitter.systems.stored import Stored
 from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.objective import Loss, Streams
-from sketchknitter.training.optimizers import Clip, Course
+from sketchknitter.training.optimizers import Clip, Course, cosine_over_share
 from sketchknitter.training.run import Log, Run, Saved
 from sketchknitter.training.saving import finite, loss_words
 from sketchknitter.training.trainer import Trainer, place
@@ -73,14 +72,7 @@ class Habits:
 
     def rate(self) -> Course:
         """The course of the learning rate; the default's is stretched over the budget."""
-        if self.course is not None:
-            return self.course
-
-        def course(updates: int, share: float) -> float:
-            ramp = min(1.0, (updates + 1) / 100)
-            return self.lr * ramp * 0.5 * (1 + math.cos(math.pi * share))
-
-        return course
+        return self.course or cosine_over_share(self.lr, warmup=100)
 
 
 @dataclass(frozen=True)

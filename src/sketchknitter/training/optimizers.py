@@ -30,6 +30,20 @@ def warmup_cosine(lr: float, warmup: int, end: int) -> Course:
     return course
 
 
+def cosine_over_share(lr: float, warmup: int = 0, floor: float = 0.0) -> Course:
+    """:func:`warmup_cosine` where the end is a share of 1, however many updates that will be.
+
+    Args:
+        floor: added all the way; what is left at the end.
+    """
+
+    def course(iteration: int, share: float) -> float:
+        ramp = min(1.0, (iteration + 1) / max(1, warmup))
+        return floor + lr * ramp * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+
+    return course
+
+
 def one_cycle(lr: float, rise: float = 0.05) -> Course:
     """Linear rise over the share ``rise`` of the training, under a cosine that ends near zero."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
@@ -17,6 +16,7 @@ from sketchknitter.errors import UserError
 from sketchknitter.systems.autoregressive.model import Divergence, Rate, Sizes, StrokeModel
 from sketchknitter.systems.autoregressive.tokens import End, real_rows, to_tokens
 from sketchknitter.systems.contract import Task
+from sketchknitter.training.optimizers import cosine_over_share
 
 S = TypeVar("S", bound=Sizes)
 Rows = Sequence[NDArray[Any]]
@@ -144,7 +144,7 @@ class Design(Generic[S]):
         if not self.squeezed:
             return self.rate.at(updates)
         least, most = self.rate.least, self.rate.lr
-        return least + (most - least) * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
+        return cosine_over_share(most - least, floor=least)(updates, share)
 
     def loss(
         self, model: StrokeModel, inputs: Inputs, label: Tensor, noise: Tensor, weight: float

@@ -7,7 +7,6 @@ on one machine write the same bytes.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -39,6 +38,7 @@ from sketchknitter.settings import Settings, StageConfig, TrainingConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.training.objective import Loss, Streams
+from sketchknitter.training.optimizers import cosine_over_share
 from sketchknitter.training.trainer import Trainer
 
 TARGETS = ("estimate", "state")
@@ -286,13 +286,10 @@ def fit(
             torch.from_numpy(stream(seed, Stream.ORDER, k).integers(len(objective.rows), size=size))
         ]
 
-    def course(k: int, share: float) -> float:
-        ramp = min(1.0, (k + 1) / 30)
-        return config.stage_lr * (ramp * (0.5 + 0.5 * math.cos(math.pi * share)) + 0.01)
-
     learning = TrainingConfig(
         iterations=config.updates, batch_size=size, weight_decay=0.1, ema_rate="0", seed=seed
     )
+    course = cosine_over_share(config.stage_lr, warmup=30, floor=0.01 * config.stage_lr)
     trainer = Trainer(objective, source, learning, course=course)
     for update in trainer.run():
         if update.iteration % 10 == 0:

@@ -6,11 +6,11 @@ Each system trains at size "cpu" on the first drawings of the training split tha
 recognizes, for as much processor time as the list below says (``--seconds`` overrides it), without
 a KL term, whose floor leaves room for 13 nats that an overfit model must not need. Drawings are
 learned as they are, but for the decoders of SketchRNN and SketchPix2seq, which keep their authors'
-stretching and dropping of points: without it they predict every next point exactly and yet lose
-their way at the first point of their own that is a little off. A system with a code redraws each
-drawing from that, at the lowest temperature that it tries. A diffusion model has no code: it draws
-new drawings of the same classes, and since its loss is a matter of noise, each batch holds every
-drawing twice. 95 % recognized show that nothing is broken; less may be a matter of time.
+stretching and dropping of points: more drawings come back with it than without. A system with a
+code redraws each drawing from that, at the lowest temperature that it tries. A diffusion model has
+no code: it draws new drawings of the same classes, and since its loss is a matter of noise, each
+batch holds every drawing twice. 95 % recognized show that nothing is broken;
+less may be a matter of time.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ learned as they are, but for the decoders of SketchRNN and SketchPix2seq, which 
 stretching and dropping of points: more drawings come back with it than without. A system with a
 code redraws each drawing from that, at the lowest temperature that it tries. A diffusion model has
 no code: it draws new drawings of the same classes, and since its loss is a matter of noise, each
-batch holds every drawing twice. 95 % recognized show that nothing is broken;
-less may be a matter of time.
+batch holds every drawing twice. 95 % recognized show that nothing is broken; less may be a matter
+of time.
 """
 
 from __future__ import annotations

@@ -110,13 +110,12 @@ class StrokeGenerator(DrawingGenerator):
     def draw(self, request: Request) -> list[Sketch]:
         """The drawings of one batch (:meth:`DrawingGenerator.draw`)."""
         options = _Options.of(request.settings, request.task, self.design, self.facts)
-        if request.source is None:
-            return self._decode(self._prior(request, options), request, options)
-        codes = self._encode(request, options)
-        if request.task == "complete":
-            return self._decode(codes, request, options, request.source)
-        redrawn = self._decode(codes, request, options)
-        return [placed_over(d, s) for d, s in zip(redrawn, request.source, strict=True)]
+        source = request.source
+        codes = (self._prior if source is None else self._encode)(request, options)
+        drawn = self._decode(codes, request, options)
+        if source is None or request.task == "complete":
+            return drawn
+        return [placed_over(d, s) for d, s in zip(drawn, source, strict=True)]
 
     # -- codes -------------------------------------------------------------------------------------
     def _prior(self, request: Request, options: _Options) -> Tensor:
@@ -164,14 +163,9 @@ class StrokeGenerator(DrawingGenerator):
         return np.stack([rng.random(patches) < options.mask for rng in streams])
 
     # -- drawings ----------------------------------------------------------------------------------
-    def _decode(
-        self,
-        codes: Tensor,
-        request: Request,
-        options: _Options,
-        known: Sequence[Sketch] | None = None,
-    ) -> list[Sketch]:
-        """Drawings of codes; with known parts, those and what the decoder adds."""
+    def _decode(self, codes: Tensor, request: Request, options: _Options) -> list[Sketch]:
+        """Drawings of codes; of unfinished ones, these and what the decoder adds."""
+        known = request.source if request.task == "complete" else None
         scale, longest = self.facts.scale, self.facts.longest
         given: dict[str, Tensor] = {}
         whole: list[NDArray[np.float64]] = []

@@ -72,6 +72,12 @@ def test_a_budget_counts_updates_or_seconds() -> None:
     assert Budget().share(0, 0.0) == Budget(updates=1).share(5, 0) == 1.0
 
 
+def test_remarks_are_said_as_words() -> None:
+    remarks = {"temperature": 0.4, "distance": {"0.2": 17.4586, "1": 14.39}, "sampler": "ddim"}
+    said = TrainRecord(remarks=remarks).said()
+    assert said == ["temperature 0.4", "distance 0.2: 17.46, 1: 14.39", "sampler ddim"]
+
+
 def test_a_record_survives_json() -> None:
     import json
 

@@ -187,7 +187,7 @@ def run(argv: list[str]) -> None:
             stopped = signals.caught or 0
             print(f"saved; go on with: sketchknitter train --resume --log-dir {quote(str(folder))}")
             sys.exit(128 + stopped)
-    remarks = "".join(f"; {name}: {value}" for name, value in record.remarks.items())
+    remarks = "".join(f"; {remark}" for remark in record.said())
     print(
         f"finished {record.updates:,} updates of {record.parameters:,} parameters after"
         f" {span(record.seconds)}{remarks}"

@@ -257,9 +257,7 @@ def _curves(results: Results) -> Iterator[Block]:
         if series:
             yield Plot(file, tuple(series), title, "updates", log_y=True)
     remarks = [
-        f"{model}: {', '.join(f'{k} {v}' for k, v in facts.remarks.items())}"
-        for model, facts in trained.items()
-        if facts.remarks
+        f"{model}: {'; '.join(facts.said())}" for model, facts in trained.items() if facts.remarks
     ]
     if remarks:
         yield Bullets(tuple(remarks))

@@ -96,6 +96,10 @@ class TrainRecord:
     held_out: Curve = ()
     remarks: dict[str, Any] = field(default_factory=dict)
 
+    def said(self) -> list[str]:
+        """Remarks as a person reads them, "temperature 0.4"; figures by name side by side."""
+        return [f"{name} {_words(value)}" for name, value in self.remarks.items()]
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
         return dataclasses.asdict(self)
@@ -108,6 +112,12 @@ class TrainRecord:
         for name in ("losses", "held_out"):
             own[name] = tuple((float(a), float(b)) for a, b in own.get(name, ()))
         return cls(**own)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_words(part)}" for name, part in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Generator(Protocol):

@@ -19,6 +19,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,12 +186,67 @@ def usable() -> list[str]:
 
 
 # -- the run ---------------------------------------------------------------------------------------
-def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """All figures: seconds per sketch under ``ours`` and ``official``, by what and precision."""
+@dataclass(frozen=True)
+class Work:
+    """One thing to be timed: ``run(round)`` gives seconds per sketch; round 0 warms up."""
+
+    what: str
+    precision: str
+    who: str
+    run: Callable[[int], float]
+
+
+def sampling_work(
+    model: SketchKnitter, official: Denoiser, batch: int, precision: str, evaluations: int
+) -> list[Work]:
+    """Both models' sampling at one batch size."""
+
+    def ours(seed: int) -> float:
+        return our_seconds(model, batch, seed)
+
+    def theirs(seed: int) -> float:
+        return official_seconds(official, batch, evaluations if seed else 2)
+
+    runs = {"ours": ours, "official": theirs}
+    return [Work(f"sample {batch}", precision, w, _cast(r, precision)) for w, r in runs.items()]
+
+
+def training_work(
+    ours: DenoiserTrainer, official: DenoiserTrainer, precision: str, updates: int
+) -> list[Work]:
+    """Both models' training; the trainers know their precision."""
+    what = f"train {ours.config.batch_size}"
+    return [
+        Work(what, precision, "ours", lambda seed: training_seconds(ours, updates if seed else 1)),
+        Work(what, precision, "official", lambda seed: training_seconds(official, 1)),
+    ]
+
+
+def timed(work: list[Work], rounds: int) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+    """Median, least and largest seconds by what, precision and who; all take turns."""
     import statistics
 
-    import torch
     from tqdm import tqdm
+
+    found: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    seen: list[list[float]] = [[] for _ in work]
+    with tqdm(total=len(work) * (rounds + 1), desc="measuring") as bar:
+        for seed in range(rounds + 1):
+            for one, values in zip(work, seen, strict=True):
+                values.append(one.run(seed))
+                bar.update()
+    for one, (_, *values) in zip(work, seen, strict=True):
+        found.setdefault(one.what, {}).setdefault(one.precision, {})[one.who] = {
+            "median": statistics.median(values),
+            "low": min(values),
+            "high": max(values),
+        }
+    return found
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """All figures: seconds per sketch under ``ours`` and ``official``, by what and precision."""
+    import torch
 
     from sketchknitter.editing.model import SketchKnitter
     from sketchknitter.systems.sketchknitter.config import build_denoiser
@@ -199,83 +255,46 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         torch.set_num_threads(args.threads)
     model = random_model() if args.model == "random" else SketchKnitter.from_pretrained(args.model)
     official = build_denoiser(official_config()).eval()
-    lengths, train = model.checkpoint.lengths[-1], f"train {args.batch}"
-    work: list[tuple[str, str, str, Callable[[int], float]]] = []
-    flops: dict[str, Callable[[], float]] = {}
-    precisions = usable()
+    lengths, precisions, count = model.checkpoint.lengths[-1], usable(), args.official_evaluations
+    work: list[Work] = []
+    trainers: dict[str, DenoiserTrainer] = {}
     for precision in precisions:
-        for batch in (args.batch, 1):
-            # a single sketch is cheap enough to measure longer
-            k = args.official_evaluations * (1 if batch > 1 else 3)
-
-            def ours(seed: int, batch: int = batch) -> float:
-                return our_seconds(model, batch, seed)
-
-            def theirs(seed: int, batch: int = batch, k: int = k) -> float:
-                return official_seconds(official, batch, 2 if seed == 0 else k)
-
-            work += [
-                (f"sample {batch}", precision, "ours", _cast(ours, precision)),
-                (f"sample {batch}", precision, "official", _cast(theirs, precision)),
-            ]
-        mine = trainer_of(model.config, lengths, precision, args.batch, augment=True)
-        released = trainer_of(official_config(), lengths, precision, args.batch, augment=False)
-
-        def train_ours(seed: int, t: DenoiserTrainer = mine) -> float:
-            return training_seconds(t, args.updates if seed else 1)
-
-        def train_theirs(seed: int, t: DenoiserTrainer = released) -> float:
-            return training_seconds(t, 1)
-
-        def count_flops(t: DenoiserTrainer = mine) -> float:
-            return training_flops(t, args.updates)
-
-        work += [
-            (train, precision, "ours", train_ours),
-            (train, precision, "official", train_theirs),
-        ]
-        flops[precision] = count_flops
-    seen: dict[tuple[str, str, str], list[float]] = {}
-    with tqdm(total=len(work) * (args.rounds + 1), desc="measuring") as bar:
-        for seed in range(args.rounds + 1):  # round 0 warms up
-            for what, precision, who, run in work:
-                seconds = run(seed)
-                if seed:
-                    seen.setdefault((what, precision, who), []).append(seconds)
-                bar.update()
-    figures: dict[str, Any] = {
+        work += sampling_work(model, official, args.batch, precision, count)
+        # a single sketch is cheap enough to measure longer
+        work += sampling_work(model, official, 1, precision, 3 * count)
+        ours = trainer_of(model.config, lengths, precision, args.batch, augment=True)
+        theirs = trainer_of(official_config(), lengths, precision, args.batch, augment=False)
+        work += training_work(ours, theirs, precision, args.updates)
+        trainers[precision] = ours
+    seconds = timed(work, args.rounds)
+    peaks = {}
+    for precision, trainer in trainers.items():
+        top = peak(precision, args.rounds)
+        spent = seconds[f"train {args.batch}"][precision]["ours"]["median"]
+        reached = training_flops(trainer, args.updates) / spent
+        peaks[precision] = {
+            "matmul GFLOP/s": top / 1e9,
+            "training GFLOP/s": reached / 1e9,
+            "share": reached / top,
+        }
+    return {
         "what": "seconds per sketch, median of rounds",
         "model": args.model or "shipped",
         "parameters": {
             "ours": sum(p.numel() for p in model.denoiser.parameters()),
             "official": sum(p.numel() for p in official.parameters()),
         },
-        "official sampling": f"{args.official_evaluations} evaluations measured at batch "
-        f"{args.batch}, {3 * args.official_evaluations} at batch 1; times {STEPS}",
+        "official sampling": f"{count} evaluations measured at batch {args.batch}, {3 * count} at"
+        f" batch 1; times {STEPS}",
         "rounds": args.rounds,
         "threads": torch.get_num_threads(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}",
         "precisions": precisions,
-        "seconds": {},
-        "peak": {},
+        "seconds": seconds,
+        "peak": peaks,
+        "ratios": {what: _ratios(by) for what, by in seconds.items()},
+        "targets": TARGETS,
     }
-    for (what, precision, who), values in seen.items():
-        figures["seconds"].setdefault(what, {}).setdefault(precision, {})[who] = {
-            "median": statistics.median(values),
-            "low": min(values),
-            "high": max(values),
-        }
-    for precision in precisions:
-        top = peak(precision, args.rounds)
-        reached = flops[precision]() / figures["seconds"][train][precision]["ours"]["median"]
-        figures["peak"][precision] = {
-            "matmul GFLOP/s": top / 1e9,
-            "training GFLOP/s": reached / 1e9,
-            "share": reached / top,
-        }
-    figures["ratios"] = {what: _ratios(by) for what, by in figures["seconds"].items()}
-    figures["targets"] = TARGETS
-    return figures
 
 
 def _cast(run: Callable[[int], float], precision: str) -> Callable[[int], float]:

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 import tyro
 
-from sketchknitter.cli import distill, train
 from sketchknitter.cli import stage as stages
+from sketchknitter.cli import student, train
 
 TOOLS = Path(__file__).parents[1] / "tools"
 STAGES = tomllib.loads((TOOLS / "weights.toml").read_text(encoding="utf-8"))["stage"]
@@ -43,8 +43,8 @@ def test_options_of_the_trainings_are_understood(tool: ModuleType, tmp_path: Pat
             continue
         if "--stage" not in words:
             assert train.parse(words[1:]).optim.iterations > 1000, stage["name"]
-        elif "distill" in words:
-            assert distill.parse(words[1:]).how.steps in (4, 8), stage["name"]
+        elif (kind := words[words.index("--stage") + 1]) in student.STAGES:
+            assert student.parse(kind, words[1:]).how.steps in (4, 8), stage["name"]
         elif "outlook" in words:
             options = tyro.cli(stages.RecognizerOptions, args=words[1:])
             assert options.log_dir == str(Path(options.out).parent)

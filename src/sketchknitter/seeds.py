@@ -38,6 +38,7 @@ class Stream(IntEnum):
     EXAMPLE = 19  # augmentation of a recognizer's examples
     TURN = 20  # of the recognizability network's examples
     GUIDANCE = 21  # guidance weights that a student learns
+    RENOISE = 22  # of a student's drawings, when their distribution is matched
 
     # measuring while training
     VALIDATION = 30  # drawings, and their noise, that a held-out loss is measured on

@@ -15,6 +15,7 @@ LevelSamplerName = Literal["uniform", "loss-second-moment"]
 BackboneName = Literal["unet1d", "transformer", "official"]
 PrecisionName = Literal["auto", "float32", "bfloat16", "float16"]
 DistillationName = Literal["progressive", "consistency"]
+StudentName = Literal[DistillationName, "matching"]
 RepresentationName = Literal["offset", "leaky", "absolute"]
 MOST_BLOCKS = 1000  # residual blocks for each level
 
@@ -174,7 +175,27 @@ class OptimConfig(TrainingConfig):
 
 
 @dataclass(frozen=True)
-class DistillConfig(OptimConfig):
+class StudentConfig(OptimConfig):
+    """What every student has that draws in few steps."""
+
+    steps: int = 4
+    """evaluations of a drawing by the student"""
+    guidance: tuple[float, float] = (1.0, 4.0)
+    """the least and the largest guidance weight that the student takes as an input"""
+    interval: tuple[float, float] = (0.1, 0.95)
+    """the teacher's guidance acts between these shares of T"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 1, "steps")
+        _interval(self.interval)
+        if not 0 <= self.guidance[0] <= self.guidance[1]:
+            low, high = self.guidance
+            raise SettingError("guidance", f"takes the lower weight first, not {low:g} {high:g}")
+
+
+@dataclass(frozen=True)
+class DistillConfig(StudentConfig):
     """How a student learns to draw in few steps."""
 
     iterations: int = 1000
@@ -183,29 +204,44 @@ class DistillConfig(OptimConfig):
     lr: float = 3e-4
     warmup: int = 50
     ema_rate: str = "0.995"
-    steps: int = 4
-    """evaluations of a drawing by the student"""
     teacher_steps: int = 16
     """steps of the teacher; where the model has a student already, that one teaches, with its own
     number"""
     distillation: DistillationName = "progressive"
     """progressive (a step leads where the teacher is at the next level; such a student can teach
     another) or consistency (every step leads to the data, and sampling adds fresh noise)"""
-    guidance: tuple[float, float] = (1.0, 4.0)
-    """the least and the largest guidance weight that the student takes as an input"""
-    interval: tuple[float, float] = (0.1, 0.95)
-    """the teacher's guidance acts between these shares of T"""
     autoguidance: float = 2.0
     """how far the teacher steers away from what the model of --weak-path makes of it; 1 is not at
     all"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 1, "steps", "teacher_steps")
-        _interval(self.interval)
-        if not 0 <= self.guidance[0] <= self.guidance[1]:
-            low, high = self.guidance
-            raise SettingError("guidance", f"takes the lower weight first, not {low:g} {high:g}")
+        _at_least(self, 1, "teacher_steps")
+
+
+@dataclass(frozen=True)
+class MatchConfig(StudentConfig):
+    """How a student's drawings come to be distributed as its teacher's."""
+
+    iterations: int = 2000
+    batch_size: int = 96
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    warmup: int = 100
+    clip: float = 100.0
+    ema_rate: str = "0.99"
+    critic_lr: float = 6.0
+    """learning rate of the critic, as a multiple of the student's: it has to keep up"""
+    adversary: float = 3.0
+    """how much the critic's verdict on what was drawn counts beside the teacher's estimate; 0 is
+    pure distribution matching"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "critic_lr")
+        _at_least(self, 0, "adversary")
+        if self.optimizer != "adamw":
+            raise SettingError("optimizer", "is adamw where two networks follow each other")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import tyro
 
-from sketchknitter.cli import distill
+from sketchknitter.cli import student
 from sketchknitter.cli.process import Signals, use_threads
 from sketchknitter.errors import UserError
 from sketchknitter.settings import StageConfig
@@ -113,8 +113,8 @@ def run(argv: list[str]) -> int:
     after = words[words.index("--stage") + 1 :] if "--stage" in words else []
     if after and after[0] in ("judge", "guide", "reader", "outlook"):
         return _recognizer(argv)
-    if after and after[0] == "distill":
-        return distill.run(argv)
+    if after and after[0] in student.STAGES:
+        return student.run(after[0], argv)
     _recognizability(argv)
     return 0
 

@@ -182,15 +182,17 @@ class Denoiser(nn.Module):
             return torch.cat([xy, self.pens.encode(pen).to(xy)], dim=-1)
         return xy
 
-    def _run(
+    def outputs(
         self,
         x_t: Tensor,
         t: Tensor,
         label: Tensor,
         mask: Tensor,
-        condition: Tensor | None,
-        weight: Tensor | None,
+        condition: Tensor | None = None,
+        weight: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the backbone says, of what :meth:`forward` takes: the parametrization's target
+        (B, N, D), its further outputs (B, N, M), and alpha and sigma (B, 1, 1) of the levels."""
         alpha, sigma = (expand(c, x_t) for c in self.schedule(t))
         seen = mask if self.length_given else torch.ones_like(mask)
         x = x_t
@@ -218,7 +220,7 @@ class Denoiser(nn.Module):
     ) -> Denoised:
         """Denoise x_t (B, N, D) at levels t (B,) for labels (B,) and valid points (B, N), seeing
         ``condition`` (B, N, C) of them; a guided network at guidance weights (B,), None for 1."""
-        out, logits, alpha, sigma = self._run(x_t, t, label, mask, condition, weight)
+        out, logits, alpha, sigma = self.outputs(x_t, t, label, mask, condition, weight)
         x0, eps = self.parametrization.split(out, x_t, alpha, sigma)
         return Denoised(x0, eps, None if isinstance(self.pens, BitPens) else logits)
 
@@ -247,7 +249,7 @@ class Denoiser(nn.Module):
         x_t = alpha * x0 + sigma * eps
         if free is not None:
             x_t = torch.where(free, x_t, x0)
-        out, logits, _, _ = self._run(x_t, t, label, mask, condition, None)
+        out, logits, _, _ = self.outputs(x_t, t, label, mask, condition)
         error = (out - self.parametrization.target(x0, eps, alpha, sigma)) ** 2
         if free is not None:
             counted = (free & mask[..., None]).to(error).mean(dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,14 +27,15 @@ class LevelSampler(Protocol):
 
 
 class UniformLevels:
-    """Every level equally often."""
+    """Each of ``levels`` equally often."""
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    def __init__(self, levels: Sequence[int]) -> None:
+        self.levels = np.array(levels, dtype=np.int64)
 
     def draw(self, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        t = np.minimum((uniforms * self.steps).astype(np.int64), self.steps - 1)
-        return t, np.ones(len(t))
+        count = len(self.levels)
+        place = np.minimum((uniforms * count).astype(np.int64), count - 1)
+        return self.levels[place], np.ones(len(place))
 
     def observe(self, t: np.ndarray, loss: np.ndarray) -> None:
         pass
@@ -84,7 +86,7 @@ class LossSecondMomentLevels:
 def level_sampler(name: str, steps: int) -> LevelSampler:
     """The sampler called ``name``: uniform, loss-second-moment."""
     if name == "uniform":
-        return UniformLevels(steps)
+        return UniformLevels(range(steps))
     if name == "loss-second-moment":
         return LossSecondMomentLevels(steps)
     raise UserError(f"no schedule sampler {name!r}; one of: uniform, loss-second-moment")

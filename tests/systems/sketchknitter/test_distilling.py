@@ -33,14 +33,11 @@ from sketchknitter.settings import (
 )
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import build_denoiser
-from sketchknitter.systems.sketchknitter.distilling import (
-    Distilling,
-    DistillRun,
-    DistillTrainer,
-    Teacher,
-)
+from sketchknitter.systems.sketchknitter.distilling import Distilling, DistillTrainer
 from sketchknitter.systems.sketchknitter.run import digest
 from sketchknitter.systems.sketchknitter.student import student_of
+from sketchknitter.systems.sketchknitter.teacher import Teacher
+from sketchknitter.systems.sketchknitter.teaching import StudentRun
 from sketchknitter.training.objective import Streams
 from tiny_model import tiny
 
@@ -133,7 +130,7 @@ def test_consistency_leads_to_the_data_from_every_level(
     # in one step: the teacher's own estimate is the target
     objective.teacher = dataclasses.replace(teacher, steps=1)
     objective.grid = policies.trailing(1, teacher.denoiser.schedule)
-    objective.levels = type(objective.levels)(objective.grid)
+    objective.levels = type(objective.levels)(objective.grid.levels)
     assert objective.loss(examples, STREAMS).per_sketch.max() < 1e-9
     own = examples.batch
     noise = SketchNoise([np.random.default_rng(i) for i in range(8)])
@@ -213,7 +210,7 @@ def test_autoguidance_steers_away_from_the_weak_network(
 
 
 def test_no_label_reads_no_weight() -> None:
-    student = pupil()[0].network
+    student = pupil()[0].denoiser
     torch.nn.init.normal_(student.backbone.embedding.weight.weight, std=0.1)
     x, t, mask = torch.randn(2, 9, 5), torch.tensor([500, 500]), torch.ones(2, 9) > 0
     label = torch.tensor([2, 0])
@@ -223,9 +220,9 @@ def test_no_label_reads_no_weight() -> None:
 
 
 # -- training ------------------------------------------------------------------------------------
-def run(data: PreparedSet, folder: Path, checkpoint: Checkpoint, how: DistillConfig) -> DistillRun:
+def run(data: PreparedSet, folder: Path, checkpoint: Checkpoint, how: DistillConfig) -> StudentRun:
     trainer = DistillTrainer(data, checkpoint, how, AugmentConfig(0, 0, 0))
-    return DistillRun(trainer, folder, save_interval=2)
+    return StudentRun(trainer, folder, save_interval=2)
 
 
 def test_it_learns_and_resumes_bit_for_bit(data: PreparedSet, tmp_path: Path) -> None:
@@ -285,7 +282,7 @@ def test_a_weak_model_teaches_what_to_leave(data: PreparedSet, tmp_path: Path) -
     students = {}
     for name, worse in (("plain", None), ("weak", weak())):
         trainer = DistillTrainer(data, base, HOW, AugmentConfig(0, 0, 0), weak=worse)
-        DistillRun(trainer, tmp_path / name, save_interval=2).go()
+        StudentRun(trainer, tmp_path / name, save_interval=2).go()
         students[name] = Checkpoint.load(tmp_path / name / "model.safetensors")
     extras = {name: digest(made.extras) for name, made in students.items()}
     assert extras["plain"] != extras["weak"]

@@ -111,11 +111,12 @@ def build_backbone(
     raise UserError(f"no backbone {config.backbone!r}; one of: unet1d, transformer, official")
 
 
-def build_denoiser(config: ModelConfig, guided: bool = False) -> Denoiser:
+def build_denoiser(config: ModelConfig, guided: bool = False, further: int = 0) -> Denoiser:
     """A fresh denoiser with random weights.
 
     Args:
         guided: a student's, which takes the guidance weight as an input.
+        further: outputs of each point beside those of a denoiser.
     """
     diffusion, codec = config.diffusion, config.codec
     pens: Pens = BitPens() if diffusion.pens == "bits" else HeadPens(diffusion.pen_weight)
@@ -131,7 +132,7 @@ def build_denoiser(config: ModelConfig, guided: bool = False) -> Denoiser:
     backbone = build_backbone(
         config.network,
         width + (2 if shown is not None else 0) + condition,
-        width + pens.logits,
+        width + pens.logits + further,
         len(config.classes),
         codec.max_points,
         guided,

@@ -1,141 +1,36 @@
-"""Distillation: a student draws in a few evaluations what its teacher draws in many.
+"""Distillation: a student does in one step what its teacher does in several.
 
 Progressive distillation (Salimans & Ho 2022, algorithm 2) of a teacher with classifier-free
 guidance, whose weight becomes an input of the student (Meng et al. 2023): the student takes one
 DDIM step where the teacher takes several. Autoguidance by a less trained network (Karras et al.
 2024) is absorbed as well, at one weight. Or consistency distillation: each step leads to the data,
 and sampling adds fresh noise in between. Conditions and pens are distilled with the rest of the
-state. A model file holds its student beside its own weights, so both are one download:
-
-=================== ==========================================================================
-``distilled.…``     the student's weights, in the checkpoint's extras
-``notes.distilled`` its number of steps, and how each stage was trained
-=================== ==========================================================================
+state.
 """
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sketchknitter.data.conditions import (
-    NOTHING,
-    ConditionedBatch,
-    ConditionLoader,
-    Mixture,
-    collate,
-)
+from sketchknitter.data.conditions import ConditionedBatch, collate
 from sketchknitter.data.dataset import PreparedSet, Split
-from sketchknitter.data.loader import Loader
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import Denoiser, expand
-from sketchknitter.diffusion.guidance.autoguided import Autoguided
-from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
-from sketchknitter.diffusion.guidance.conditioned import Conditioned
-from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.diffusion.sampler import Ddim, Model, Posed, State, Task
+from sketchknitter.diffusion.importance import UniformLevels
 from sketchknitter.errors import SettingError, UserError
-from sketchknitter.files import MODEL, STATE, read_tensors
 from sketchknitter.seeds import Stream, stream
-from sketchknitter.settings import AugmentConfig, DistillationName, DistillConfig, OptimConfig
+from sketchknitter.settings import AugmentConfig, DistillationName, DistillConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
-from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
-from sketchknitter.systems.sketchknitter.model import DrawingModel
-from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, Denoising
+from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising
 from sketchknitter.systems.sketchknitter.run import digest
-from sketchknitter.systems.sketchknitter.student import PREFIX, student_of
-from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
+from sketchknitter.systems.sketchknitter.student import student_of
+from sketchknitter.systems.sketchknitter.teacher import Teacher, frozen
+from sketchknitter.systems.sketchknitter.teaching import StudentTrainer, guidance_weights
 from sketchknitter.training.objective import Loss, Streams
-from sketchknitter.training.run import Run, Saved
-from sketchknitter.training.saving import finite, loss_words, preview
 
 JUDGED = 256  # held-out drawings that a save measures the loss on
-PREVIEW = 16
-
-
-# -- the teacher ---------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Teacher:
-    """Who the student learns from: a denoiser with classifier-free guidance, or an earlier student.
-
-    Attributes:
-        denoiser: frozen.
-        steps: of its trailing grid.
-        null: label index that means "no label".
-        interval: shares of T between which guidance acts; an earlier student has its own.
-        weak: a less trained denoiser to steer away from, frozen; an earlier student has absorbed
-            its own.
-        autoguidance: the weight of that.
-    """
-
-    denoiser: Denoiser
-    steps: int
-    null: int
-    interval: tuple[float, float]
-    weak: Denoiser | None = None
-    autoguidance: float = 1.0
-
-    def model(self, batch: ConditionedBatch, weight: Tensor) -> Model:
-        """Asked for the drawings of ``batch`` at guidance weights (B,)."""
-        if self.denoiser.guided:
-            absorbed = Absorbed(self.denoiser, weight, self.null)
-            return Conditioned(self.denoiser, batch, absorbed)
-        model: Model = Conditioned(self.denoiser, batch)
-        if self.weak is not None:
-            model = Autoguided(model, Conditioned(self.weak, batch), self.autoguidance)
-        return Guided(model, weight, self.null, self.interval)
-
-    @torch.no_grad()
-    def ahead(
-        self,
-        batch: ConditionedBatch,
-        x_t: Tensor,
-        t: Tensor,
-        until: Tensor,
-        label: Tensor,
-        weight: Tensor,
-    ) -> Tensor:
-        """Where DDIM steps lead from states x_t (B, N, D) at levels t (B,) of the teacher's grid:
-        states at levels ``until`` (B,), on the grid as well, -1 for the data."""
-        grid = policies.trailing(self.steps, self.denoiser.schedule)
-        x, t, method = x_t.clone(), t.clone(), Ddim()
-        while len(on := (t > until).nonzero()[:, 0]):
-            part = batch[on]
-            task = Task(label[on], part.batch.mask, SketchNoise([]))
-            posed = Posed(self.model(part, weight[on]), task, x.shape[-1])
-            s = grid.next(t[on])
-            x[on] = method.step(posed, State(x[on]), t[on], s).x
-            t[on] = s
-        return x
-
-
-# -- what is learned -----------------------------------------------------------------------------
-class GridLevels:
-    """Levels of a grid, each equally often (a :class:`~diffusion.importance.LevelSampler`)."""
-
-    def __init__(self, grid: policies.Grid) -> None:
-        self.levels = np.array(grid.levels)
-
-    def draw(self, uniforms: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        place = np.minimum((uniforms * len(self.levels)).astype(np.int64), len(self.levels) - 1)
-        return self.levels[place], np.ones(len(place))
-
-    def observe(self, t: NDArray[np.int64], loss: NDArray[np.float64]) -> None:
-        pass
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        return {}
-
-    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        pass
 
 
 class Distilling(ConditionalDenoising):
@@ -161,17 +56,14 @@ class Distilling(ConditionalDenoising):
         label_dropout: float,
     ) -> None:
         self.grid = policies.trailing(steps, student.schedule)
-        super().__init__(student, teacher.null, GridLevels(self.grid), label_dropout)
+        super().__init__(student, teacher.null, UniformLevels(self.grid.levels), label_dropout)
         self.teacher, self.way, self.weights = teacher, way, weights
 
     def part_loss(
         self, part: ConditionedBatch, label: Tensor, t: Tensor, eps: Tensor, streams: Streams
     ) -> Loss:
-        student, own = self.network, part.batch
-        low, high = self.weights
-        places = streams.whole(Stream.GUIDANCE).random(streams.size)[streams.rows]
-        weight = torch.from_numpy(low + (high - low) * places).to(eps)
-        weight = torch.where(label == self.classes, 1.0, weight)
+        student, own = self.denoiser, part.batch
+        weight = guidance_weights(streams, label, self.weights, self.classes)
         clean = student.state(own.xy, own.pen)
         alpha, sigma = (expand(c, clean) for c in student.schedule(t))
         x_t = torch.where(part.free, alpha * clean + sigma * eps, clean)
@@ -189,7 +81,7 @@ class Distilling(ConditionalDenoising):
 
 
 # -- training ------------------------------------------------------------------------------------
-class DistillTrainer(DenoiserTrainer):
+class DistillTrainer(StudentTrainer):
     """Trains the student of a checkpoint; starts as its teacher.
 
     Args:
@@ -215,12 +107,9 @@ class DistillTrainer(DenoiserTrainer):
         device: str = "cpu",
         weak: Checkpoint | None = None,
     ) -> None:
-        diffusion = checkpoint.config.diffusion
-        if diffusion.pens != "bits" or diffusion.length != "given":
-            raise UserError("distillation needs a model with pens as bits and given lengths")
-        self.base, self.how = checkpoint, how
+        self.how = how
         earlier = student_of(checkpoint)
-        if earlier is not None and earlier.way != "progressive":
+        if earlier is not None and earlier.way == "consistency":
             raise UserError(
                 "a student of consistency distillation cannot teach: its steps lead to the data;"
                 " go on from a progressive one, or from a model without a student"
@@ -230,53 +119,31 @@ class DistillTrainer(DenoiserTrainer):
             raise SettingError(
                 "steps", f"must divide the teacher's {steps} and be fewer, not {how.steps}"
             )
-        teacher = checkpoint.denoiser() if earlier is None else earlier.denoiser
+        denoiser = checkpoint.denoiser() if earlier is None else earlier.denoiser
         if weak is not None and earlier is not None:
             raise UserError("a student teaches here, which has no use for a weak model")
         if weak is not None and weak.config != checkpoint.config:
             raise UserError(
                 "the weak model has another configuration; take the same training stopped early"
             )
-        self.teacher = Teacher(
-            _frozen(teacher, device),
+        teacher = Teacher(
+            frozen(denoiser, device),
             steps,
             len(checkpoint.config.classes),
             how.interval,
-            None if weak is None else _frozen(weak.denoiser(), device),
+            None if weak is None else frozen(weak.denoiser(), device),
             how.autoguidance,
         )
-        fresh = build_denoiser(checkpoint.config, guided=True).state_dict()
-        weights = fresh | {k: v.clone() for k, v in teacher.state_dict().items()}
-        super().__init__(data, checkpoint.config, how, augment, device, weights)
-        self.identity |= {
-            "teacher": digest(teacher.state_dict()),
-            "student": [how.distillation, how.steps],
-            "weak": None if weak is None else [digest(weak.weights), how.autoguidance],
-        }
-
-    def build(self, model: ModelConfig) -> Denoiser:
-        return build_denoiser(model, guided=True)
-
-    def task(
-        self, denoiser: Denoiser, loader: Loader, optim: OptimConfig
-    ) -> tuple[Denoising, Callable[[int], Any]]:
-        how = self.how
-        objective = Distilling(
-            denoiser,
-            self.teacher,
-            how.steps,
-            how.distillation,
-            how.guidance,
-            optim.label_dropout,
+        super().__init__(
+            data, checkpoint, teacher, denoiser, how.distillation, how, augment, device
         )
-        return objective, ConditionLoader(loader, self.mixture)
+        self.identity["weak"] = None if weak is None else [digest(weak.weights), how.autoguidance]
 
-    @property
-    def mixture(self) -> Mixture:
-        """What the teacher knows how to see; nothing where it was trained without conditions."""
-        if self.model.diffusion.conditions:
-            return Mixture()
-        return NOTHING
+    def objective_of(self, student: Denoiser) -> Distilling:
+        how = self.how
+        return Distilling(
+            student, self.teacher, how.steps, how.distillation, how.guidance, how.label_dropout
+        )
 
     @torch.no_grad()
     def evaluate(self, split: Split, limit: int = JUDGED) -> float:
@@ -293,84 +160,3 @@ class DistillTrainer(DenoiserTrainer):
             for a in range(0, len(chosen), 64)
         ]
         return self.held_out(batches)
-
-    def checkpoint(self, ema: int = 0, record: dict[str, Any] | None = None) -> Checkpoint:
-        """The model with its student."""
-        made = super().checkpoint(ema, record)
-        base = self.base
-        earlier = base.notes.get("distilled", {}).get("stages", [])
-        note = {
-            "steps": self.how.steps,
-            "way": self.how.distillation,
-            "stages": [*earlier, made.record],
-        }
-        others = {k: v for k, v in base.extras.items() if not k.startswith(PREFIX)}
-        return dataclasses.replace(
-            base,
-            extras=others | {PREFIX + k: v for k, v in made.weights.items()},
-            notes=base.notes | {"distilled": note},
-        )
-
-
-def _frozen(denoiser: Denoiser, device: str) -> Denoiser:
-    return denoiser.to(device).requires_grad_(False)
-
-
-class Students:
-    """What a run keeps: the model with its student, and a preview."""
-
-    def __init__(self, trainer: DistillTrainer, record: Mapping[str, Any]) -> None:
-        self.trainer, self.record = trainer, dict(record)
-        self.losses: dict[str, float] = {}
-
-    def resume(self, folder: Path) -> None:
-        path = folder / MODEL
-        if path.exists():
-            stages = Checkpoint.load(path).notes.get("distilled", {}).get("stages", [])
-            self.losses = dict(stages[-1].get("losses", {})) if stages else {}
-
-    def save(self, folder: Path, brief: bool) -> Saved:
-        trainer = self.trainer
-        if not brief:
-            self.losses = finite({"valid_loss": trainer.evaluate(trainer.data.valid)})
-        made = trainer.checkpoint(0, self.record | {"losses": self.losses})
-        made.save(folder / MODEL)
-        if brief:
-            return Saved()
-        picture = preview(
-            folder,
-            trainer.iteration,
-            lambda: DrawingModel(made, str(trainer.device)).sample(None, PREVIEW),
-            captions=bool(made.config.classes),
-        )
-        return Saved(self.losses, loss_words(self.losses, digits=5) + picture)
-
-
-class DistillRun(Run):
-    """A run that keeps :class:`Students`; ``folder/model.safetensors`` draws with its student."""
-
-    trainer: DistillTrainer
-
-    def __init__(
-        self,
-        trainer: DistillTrainer,
-        folder: Path,
-        *,
-        save_interval: int = 200,
-        record: Mapping[str, Any] | None = None,
-        say: Callable[[str], object] = lambda line: None,
-    ) -> None:
-        super().__init__(
-            trainer,
-            folder,
-            Students(trainer, record or {}),
-            save_interval=save_interval,
-            plotted={"loss": "training, every update", "valid_loss": "held-out drawings"},
-            say=say,
-        )
-
-    def digests(self) -> tuple[str, str]:
-        """sha256 of the saved student's weights, and of the whole saved state."""
-        made = student_of(Checkpoint.load(self.folder / MODEL))
-        assert made is not None
-        return digest(made.denoiser.state_dict()), digest(read_tensors(self.folder / STATE)[0])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from sketchknitter.data.batch import Batch
 from sketchknitter.data.conditions import ConditionedBatch, length_groups
@@ -23,8 +23,11 @@ from sketchknitter.training.objective import Loss, Streams
 class Denoising:
     """The denoiser's loss, with levels in strata over the batch and some labels dropped.
 
+    Attributes:
+        network: what is trained: the denoiser, and in a subclass what is trained with it.
+
     Args:
-        denoiser: what is trained.
+        denoiser: whose loss it is.
         classes: how many; their number means "no label".
         levels: which noise levels are looked at.
         label_dropout: share of drawings trained without their label.
@@ -33,7 +36,8 @@ class Denoising:
     def __init__(
         self, denoiser: Denoiser, classes: int, levels: LevelSampler, label_dropout: float
     ) -> None:
-        self.network, self.classes = denoiser, classes
+        self.network: nn.Module = denoiser
+        self.denoiser, self.classes = denoiser, classes
         self.levels, self.label_dropout = levels, label_dropout
 
     def drawn_levels(self, streams: Streams) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -52,7 +56,7 @@ class Denoising:
 
     def loss(self, batch: Batch, streams: Streams) -> Loss:
         t, weight = self.drawn_levels(streams)
-        device, denoiser = batch.xy.device, self.network
+        device, denoiser = batch.xy.device, self.denoiser
         label = self.dropped_labels(batch, streams, self.label_dropout)
         width = denoiser.state(batch.xy[:1], batch.pen[:1]).shape[-1]
         n = batch.xy.shape[1]
@@ -114,6 +118,6 @@ class ConditionalDenoising(Denoising):
         """The loss of drawings of similar length, noised by ``eps`` (b, N, D) to levels ``t`` (b,)
         and shown as ``label`` (b,)."""
         own = part.batch
-        return self.network.loss(
+        return self.denoiser.loss(
             own.xy, own.pen, own.mask, label, t, eps, part.condition, part.free
         )

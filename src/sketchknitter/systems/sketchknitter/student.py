@@ -10,7 +10,7 @@ from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.sampler import Ddim, Method, Renoised
 from sketchknitter.errors import UserError
-from sketchknitter.settings import DistillationName
+from sketchknitter.settings import StudentName
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 
 PREFIX = "distilled."
@@ -30,7 +30,7 @@ class Student:
 
     denoiser: Denoiser
     steps: int
-    way: DistillationName = "progressive"
+    way: StudentName = "progressive"
     guidance: float = 3.0
 
     @property
@@ -41,7 +41,7 @@ class Student:
     @property
     def method(self) -> Method:
         """The step that it was trained for."""
-        return Ddim() if self.way == "progressive" else Renoised()
+        return Renoised() if self.way == "consistency" else Ddim()
 
 
 def student_of(checkpoint: Checkpoint) -> Student | None:
@@ -65,6 +65,6 @@ def student_of(checkpoint: Checkpoint) -> Student | None:
     if not isinstance(guidance, int | float):
         raise UserError(f"the checkpoint's distilled student has no guidance weight ({guidance!r})")
     way = note.get("way")
-    if way not in get_args(DistillationName):
+    if way not in get_args(StudentName):
         raise UserError(f"the checkpoint's distilled student has no known way ({way!r})")
     return Student(denoiser, steps, way, float(guidance))

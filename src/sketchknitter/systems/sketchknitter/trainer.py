@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sketchknitter.data.augment import Augment
 from sketchknitter.data.codec import Codec
@@ -57,6 +57,7 @@ class DenoiserTrainer(Trainer[Denoising]):
             such as a shuffle; the scale is then that of changed drawings.
         device: where the model lives.
         weights: to start from, with the model's scale and classes; None starts anew.
+        optimizer: made of the network; default: what ``optim`` names.
 
     Raises:
         UserError: weights to start from that draw other classes.
@@ -70,6 +71,7 @@ class DenoiserTrainer(Trainer[Denoising]):
         augment: AugmentConfig | RowChange | None = None,
         device: str = "cpu",
         weights: dict[str, Tensor] | None = None,
+        optimizer: Callable[[nn.Module], torch.optim.Optimizer] | None = None,
     ) -> None:
         augment = augment or AugmentConfig()
         change = Augment.of(augment) if isinstance(augment, AugmentConfig) else augment
@@ -101,6 +103,7 @@ class DenoiserTrainer(Trainer[Denoising]):
             optim,
             device=device,
             identity={"config": model.to_dict(), "data": data.fingerprint},
+            optimizer=optimizer,
         )
 
     def build(self, model: ModelConfig) -> Denoiser:
@@ -134,7 +137,7 @@ class DenoiserTrainer(Trainer[Denoising]):
 
     @property
     def denoiser(self) -> Denoiser:
-        return self.objective.network
+        return self.objective.denoiser
 
     @property
     def points(self) -> int:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = Path(__file__).with_name("weights.toml")
-LAST = "four"  # the stage whose folder holds the model that is shipped
+LAST = "matched"  # the stage whose folder holds the model that is shipped
 DONE = "done"  # in a stage's folder, once it is
 
 

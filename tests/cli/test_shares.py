@@ -129,6 +129,7 @@ def test_two_processes_measure_what_one_measures(data_dir: Path, tmp_path: Path)
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert figures(one) == figures(two)
     assert len(figures(one)) > 10
+    assert not list(tmp_path.glob(".*.shares"))
 
 
 TABLE = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -9,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sketchknitter.cli.process import use_threads
-from sketchknitter.cli.shares import processes
+from sketchknitter.cli.shares import folder_of, processes
 from sketchknitter.errors import UserError
 
 EXAMPLES = """Every metric of a drawing file against real drawings, each with its floor.
@@ -22,7 +23,7 @@ examples:
   sketchknitter evaluate cats.npz --against prepared --split test
   sketchknitter evaluate prepared:valid --against prepared -o report.html
   sketchknitter evaluate apple.npz:valid --against apple.npz --geometry-repeats 0
-  torchrun --nproc-per-node 2 -m sketchknitter evaluate many.npz --against prepared
+  torchrun --nproc-per-node 2 -m sketchknitter evaluate many.npz --against prepared -o many.json
   sketchknitter evaluate page.ndjson --against prepared --classes cat pig -o report.json
 """
 
@@ -38,7 +39,8 @@ class Evaluate:
     split: Literal["train", "valid", "test"] = "test"
     """Which split of the real drawings is the reference."""
     output: Annotated[str | None, tyro.conf.arg(aliases=["-o"])] = None
-    """Write the report here as well: .json, .md or .html."""
+    """Write the report here as well: .json, .md or .html. Under torchrun what is finished stands in
+    a hidden folder beside it until then, and is not done again after a lost process."""
     classes: tuple[str, ...] = ()
     """Only these classes, on both sides; nothing takes those that FILE is labeled with."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"])] = None
@@ -89,7 +91,8 @@ def run(argv: list[str]) -> None:
         network = load_judge(options.judge)
     with processes() as (rank, world):
         if world > 1:
-            network = SharedNetwork(network)
+            kept = None if options.output is None else folder_of(options.output)
+            network = SharedNetwork(network, kept)
         sides = read_sides(options.file, options.against, options.split, options.classes, True)
         result = evaluate(
             sides.drawings,
@@ -112,4 +115,5 @@ def run(argv: list[str]) -> None:
         print(to_text(report.summary(result)), end="")
         if options.output is not None:
             report.write(result, options.output)
+            shutil.rmtree(folder_of(options.output), ignore_errors=True)
             print(f"\nwritten to {options.output}")

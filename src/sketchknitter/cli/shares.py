@@ -50,11 +50,13 @@ def processes() -> Iterator[tuple[int, int]]:
 
 def begun(output: str | Path) -> bool:
     """Whether shares of a file are there: a process was lost before it was written."""
-    return _folder(Path(output)).is_dir()
+    return folder_of(output).is_dir()
 
 
-def _folder(output: Path) -> Path:
-    return output.with_name(f".{output.name}.shares")
+def folder_of(output: str | Path) -> Path:
+    """The hidden folder beside an output, for what is finished of it."""
+    path = Path(output)
+    return path.with_name(f".{path.name}.shares")
 
 
 def fingerprint(options: Any, weights: dict[str, Tensor]) -> str:
@@ -87,7 +89,7 @@ class Shares:
 
     @property
     def folder(self) -> Path:
-        return _folder(self.output)
+        return folder_of(self.output)
 
     def path(self, k: int) -> Path:
         return self.folder / f"{self.of}-{k:06d}.npz"

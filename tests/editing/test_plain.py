@@ -128,6 +128,25 @@ def test_endings_differ_in_class_by_its_probability() -> None:
     assert not counts[:, 3].any()
 
 
+def test_what_looks_like_nothing_known_is_continued_plainly(
+    model,  # type: ignore[no-untyped-def]
+    network: Outlook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def noise(chances: list[float], label: int | None = None) -> float:
+        """How large the noise is that an ending starts from."""
+        guess = prospects.Guess(CLASSES, np.array(chances))
+        monkeypatch.setattr(plain, "guessed", lambda *others: guess)
+        first: list[float] = []
+        watch = lambda frame: first.append(float(frame.x_t.square().mean()))  # noqa: E731
+        finished(model, network, half(), 1, label, more=12, watch=watch)
+        return first[0] ** 0.5
+
+    known, unknown = [0.1, 0.6, 0.2, 0.1], [0.1, 0.1, 0.1, 0.7]
+    assert noise(unknown) == pytest.approx(0.7 * noise(unknown, NONE))
+    assert noise(known) == noise(unknown, 1)
+
+
 def test_a_guess_says_when_it_is_not_sure() -> None:
     likely = prospects.Guess(CLASSES, np.array([0.1, 0.6, 0.05, 0.25]))
     assert (likely.sure, likely.label) == (True, 1)

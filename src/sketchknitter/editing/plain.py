@@ -49,6 +49,10 @@ RIGHT = 0.01  # rms by which a healed stroke's points are off, as such a share, 
 TRIFLE, SMOOTHER = 0.05, 0.8
 # and a drawing without visible errors has no stroke further out of place than this
 WILD = 0.12
+# endings of a drawing that looks like nothing we know start from less noise: of 80 held-out
+# drawings of barely known classes, cut in half, they come nearer to the original (Chamfer distance
+# 6.9 instead of 7.6 % of the size) and have fewer tangles
+PLAINER = 0.7
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,9 @@ def endings(
         guess = guessed(network, model.classes, sketch, where)
         labels = ending_labels(guess.chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
         if guess.label == len(model.classes):
-            # it looks like nothing we know: every ending goes on in its own manner
+            # it looks like nothing we know: every ending goes on in its own manner, plainly
             labels = [guess.label] * n
+            how = replace(how, temperature=PLAINER * how.temperature)
     else:
         labels = [label] * sum(groups)
     most = model.config.codec.max_points

@@ -223,18 +223,18 @@ class DistillConfig(StudentConfig):
 class MatchConfig(StudentConfig):
     """How a student's drawings come to be distributed as its teacher's."""
 
-    iterations: int = 2000
+    iterations: int = 1600
     batch_size: int = 96
-    lr: float = 1e-4
+    lr: float = 5e-5
     weight_decay: float = 0.0
     warmup: int = 100
     clip: float = 100.0
     ema_rate: str = "0.99"
-    critic_lr: float = 6.0
+    critic_lr: float = 12.0
     """learning rate of the critic, as a multiple of the student's: it has to keep up"""
-    adversary: float = 3.0
+    adversary: float = 0.5
     """how much the critic's verdict on what was drawn counts beside the teacher's estimate; 0 is
-    pure distribution matching"""
+    pure distribution matching, and much of it makes lines angular"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

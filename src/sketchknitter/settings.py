@@ -231,8 +231,7 @@ class MatchConfig(StudentConfig):
     clip: float = 100.0
     ema_rate: str = "0.99"
     guidance: tuple[float, float] = (1.0, 3.0)
-    """the least and the largest guidance weight that the student takes as an input; beyond 3 its
-    drawings would be pushed on and on"""
+    """the least and the largest guidance weight that the student takes as an input"""
     critic_lr: float = 12.0
     """learning rate of the critic, as a multiple of the student's: it has to keep up"""
     adversary: float = 0.5

@@ -176,6 +176,8 @@ def test_one_model_against_steps(whole: tuple, prepared: PreparedSet, tmp_path: 
         "plot": ["steps", "{sampler}"],
         "compare": ["ddim 4"],
         "models": {"given": {"kind": "pretrained", "source": str(source / "model.safetensors")}},
+        # a row that says less than the plot's lines are named by is in the table alone
+        "rows": [{"name": "2", "group": "frontier", "model": "given", "settings": {"steps": 2}}],
         "cross": [
             {
                 "name": "{sampler} {steps}",
@@ -196,13 +198,16 @@ def test_one_model_against_steps(whole: tuple, prepared: PreparedSet, tmp_path: 
     }
     results = run_table(read_table(content, "t"), Context(prepared, load_judge()), tmp_path)
     rows = {r.row.name: r for r in results.groups["frontier"]}
-    assert {n: r.evaluations for n, r in rows.items()} == {"ddim 2": 2, "ddim 3": 3, "ddim 4": 4}
+    evaluations = {"2": 2, "ddim 2": 2, "ddim 3": 3, "ddim 4": 4}
+    assert {n: r.evaluations for n, r in rows.items()} == evaluations
     assert rows["ddim 2"].facts.parameters == 56_517
     assert "no recognizability network" in results.omitted["frontier: shortcut"]
     # a row of the same name in another group stays
     twin = {"name": "shortcut", "model": "given", "settings": {"sampler": "ddim", "steps": 2}}
     results = run_table(
-        read_table(content | {"rows": [twin]}, "t"), Context(prepared, load_judge()), tmp_path
+        read_table(content | {"rows": [*content["rows"], twin]}, "t"),
+        Context(prepared, load_judge()),
+        tmp_path,
     )
     assert list(results.omitted) == ["frontier: shortcut"]
     assert [r.row.name for r in results.groups["table"]] == ["shortcut"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from string import Formatter
 
 from sketchknitter.experiments import published
 from sketchknitter.experiments.agreement import agreement_blocks, clamp_blocks
@@ -184,10 +185,11 @@ def _plot(results: Results, rows: list[Measured]) -> Iterator[Block]:
     if results.table.plot is None:
         return
     axis, template = results.table.plot
+    named = {axis, *(name for _, name, _, _ in Formatter().parse(template) if name)}
     found: dict[str, list[tuple[float, float]]] = {}
     for r in rows:
         fid = value(r, "fid_sketch")
-        if fid is not None and axis in r.row.settings:
+        if fid is not None and named <= set(r.row.settings):
             name = template.format(**r.row.settings)
             found.setdefault(name, []).append((float(r.row.settings[axis]), fid.mean))
     found = {name: points for name, points in found.items() if len(points) > 2}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, multiprocessing, nn
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors
@@ -125,6 +125,34 @@ def test_orthogonalized_steps_turn_and_hardly_stretch(shape: tuple[int, ...]) ->
         rtol=0,
     )
     assert ((out * (u @ v)).sum() / (out.norm() * (u @ v).norm())).item() > 0.95
+
+
+def _stacks() -> list[Tensor]:
+    random = torch.Generator().manual_seed(4)
+    shapes = (3, 6, 20), (1, 8, 8), (4, 20, 6)
+    return [torch.randn(shape, generator=random) for shape in shapes]
+
+
+def _sharing(rank: int, meeting: str, out: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=2
+    )
+    counts: list[int] = []
+    whole = optimizers.orthogonalized
+    optimizers.orthogonalized = lambda x, steps=5: counts.append(len(x)) or whole(x, steps)  # type: ignore[func-returns-value]
+    made = optimizers.shared_out(_stacks())
+    torch.save({"made": made, "counts": counts}, Path(out, f"{rank}.pt"))
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_share_out_the_orthogonalization(tmp_path: Path) -> None:
+    multiprocessing.spawn(_sharing, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert [first["counts"], second["counts"]] == [[2, 1, 2], [1, 0, 2]]
+    for a, b, stack in zip(first["made"], second["made"], _stacks(), strict=True):
+        assert torch.equal(a, b)
+        torch.testing.assert_close(a, optimizers.orthogonalized(stack), atol=0.02, rtol=0.02)
 
 
 def test_muon_takes_hidden_matrices_alone() -> None:

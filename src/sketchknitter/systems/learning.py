@@ -33,9 +33,10 @@ from sketchknitter.systems.stored import Stored
 from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course, cosine_over_share
+from sketchknitter.training.processes import place
 from sketchknitter.training.run import Log, Run, Saved
 from sketchknitter.training.saving import finite, loss_words
-from sketchknitter.training.trainer import Trainer, place
+from sketchknitter.training.trainer import Trainer
 
 JUDGED = 256  # drawings of each split that a save measures the loss on
 

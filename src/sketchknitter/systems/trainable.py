@@ -15,8 +15,9 @@ from sketchknitter.files import STATE
 from sketchknitter.progress import Progress, silent
 from sketchknitter.systems.contract import Budget, TrainRecord
 from sketchknitter.systems.stored import Stored
+from sketchknitter.training.processes import place
 from sketchknitter.training.run import Run
-from sketchknitter.training.trainer import Update, place
+from sketchknitter.training.trainer import Update
 
 SAVES, BETWEEN = 8, 25  # full saves of a training, and updates between two at least
 PLOTTED = {

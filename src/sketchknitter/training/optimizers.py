@@ -9,6 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from sketchknitter.training.processes import place
+
 OptimizerName = Literal["adamw", "muon"]
 
 Course = Callable[[int, float], float]
@@ -98,11 +100,39 @@ def orthogonalized(matrices: Tensor, steps: int = 5) -> Tensor:
     return (x.mT if tall else x).to(matrices.dtype)
 
 
+def shared_out(stacks: Sequence[Tensor]) -> list[Tensor]:
+    """:func:`orthogonalized` of stacks (k, m, n), the same in every process of a training.
+
+    Each process takes its share of each stack and they exchange what they made: the one part of an
+    update that does not shrink with a process's share of the batch.
+    """
+    rank, world = place()
+    if world == 1 or not stacks:
+        return [orthogonalized(stack) for stack in stacks]
+    shares = [-(-len(stack) // world) for stack in stacks]
+    made = []
+    for stack, share in zip(stacks, shares, strict=True):
+        room = stack.new_zeros((share, *stack.shape[1:]))
+        mine = stack[rank * share : (rank + 1) * share]
+        room[: len(mine)] = orthogonalized(mine)
+        made.append(room.flatten())
+    own = torch.cat(made)
+    everyone = [torch.empty_like(own) for _ in range(world)]
+    torch.distributed.all_gather(everyone, own)
+    sizes = [len(part) for part in made]
+    parts = [one.split(sizes) for one in everyone]
+    return [
+        torch.cat([p[i].view(share, *stack.shape[1:]) for p in parts])[: len(stack)]
+        for i, (stack, share) in enumerate(zip(stacks, shares, strict=True))
+    ]
+
+
 class Muon(torch.optim.Optimizer):
     """Momentum whose steps are orthogonalized, for hidden matrices (Jordan et al. 2024).
 
     Steps have the root mean square of AdamW's (0.2, Liu et al. 2025, eq. 4), so that learning rate
-    and weight decay of AdamW fit. Matrices of one shape are orthogonalized together.
+    and weight decay of AdamW fit. Matrices of one shape are orthogonalized together, shared out
+    among the processes of a training, whose gradients are the same.
     """
 
     def __init__(
@@ -121,23 +151,22 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     alike.setdefault(p.shape, []).append(p)
-            for shape, parameters in alike.items():
-                self._step(parameters, shape, group)
+            ahead = [self._ahead(parameters, group["momentum"]) for parameters in alike.values()]
+            for parameters, steps in zip(alike.values(), shared_out(ahead), strict=True):
+                size = group["lr"] * 0.2 * max(steps.shape[1:]) ** 0.5
+                decay = 1 - group["lr"] * group["weight_decay"]
+                torch._foreach_mul_(list[Tensor](parameters), decay)
+                torch._foreach_add_(list[Tensor](parameters), list(steps), alpha=-size)
 
-    def _step(self, parameters: list[nn.Parameter], shape: torch.Size, group: Any) -> None:
+    def _ahead(self, parameters: list[nn.Parameter], momentum: float) -> Tensor:
+        """Nesterov's mean gradients of parameters of one shape, (k, m, n)."""
         gradients = [p.grad for p in parameters if p.grad is not None]
         for p in parameters:
             if "momentum" not in self.state[p]:
                 self.state[p]["momentum"] = torch.zeros_like(p)
         mean = [self.state[p]["momentum"] for p in parameters]
-        torch._foreach_lerp_(mean, gradients, 1 - group["momentum"])
-        ahead = torch._foreach_lerp(gradients, mean, group["momentum"])  # Nesterov
-        steps = orthogonalized(torch.stack(list(ahead)))
-        size = group["lr"] * 0.2 * max(shape) ** 0.5
-        torch._foreach_mul_(list[Tensor](parameters), 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(
-            list[Tensor](parameters), list(steps.to(parameters[0].dtype)), alpha=-size
-        )
+        torch._foreach_lerp_(mean, gradients, 1 - momentum)
+        return torch.stack(list(torch._foreach_lerp(gradients, mean, momentum)))
 
 
 def hidden_matrices(network: nn.Module) -> list[nn.Parameter]:

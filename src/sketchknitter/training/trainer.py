@@ -24,6 +24,7 @@ from sketchknitter.settings import PrecisionName, TrainingConfig
 from sketchknitter.training import optimizers as optimizing
 from sketchknitter.training.ema import Ema, ema_rates
 from sketchknitter.training.objective import Batch, Loss, Objective, Remembers, Streams
+from sketchknitter.training.processes import place
 
 Goal = TypeVar("Goal", bound=Objective)
 LONG = 300  # updates from which on it pays to measure which precision is faster
@@ -408,10 +409,3 @@ class Trainer(Generic[Goal]):
             self.scale.log2 = header["scale"]
         self.iteration, self.seconds = int(header["iteration"]), float(header["seconds"])
         self.cpu = float(header.get("cpu", header["seconds"]))
-
-
-def place() -> tuple[int, int]:
-    """(rank, world size) of this process."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank(), torch.distributed.get_world_size()
-    return 0, 1

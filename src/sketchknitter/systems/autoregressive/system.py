@@ -30,8 +30,9 @@ from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import name_of
 from sketchknitter.systems.stored import Stored
 from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
+from sketchknitter.training.processes import place
 from sketchknitter.training.run import Log, Run
-from sketchknitter.training.trainer import Trainer, place
+from sketchknitter.training.trainer import Trainer
 
 CPU_UPDATES = 4_000  # where no budget is given
 

@@ -28,7 +28,8 @@ from sketchknitter.settings import AugmentConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, Denoising
-from sketchknitter.training.trainer import Trainer, place
+from sketchknitter.training.processes import place
+from sketchknitter.training.trainer import Trainer
 
 SCALED = 1 << 14  # training drawings that the codec's scale is taken of
 

@@ -15,6 +15,10 @@ from sketchknitter.metrics.shared import BLOCK, SharedNetwork
 from sketchknitter.sketch import Sketch
 
 
+class Lost(Exception):
+    """A machine went away."""
+
+
 class Counts:
     """Embeds a drawing as its first point; stops like a lost machine after ``left`` drawings."""
 
@@ -25,7 +29,7 @@ class Counts:
 
     def embed(self, sketches: Sequence[Sketch], progress: bool = False) -> Features:
         if self.left < len(sketches):
-            raise KeyboardInterrupt
+            raise Lost
         self.left -= len(sketches)
         vectors = np.array([s.strokes[0][0] for s in sketches], np.float64)
         sure = np.tile([0.25, 0.75], (len(sketches), 1))
@@ -50,18 +54,18 @@ def drawings() -> list[Sketch]:
 def test_finished_blocks_are_not_embedded_again(drawings: list[Sketch], tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     whole = Counts(len(drawings)).embed(drawings)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Lost):
         SharedNetwork(Counts(2 * BLOCK), folder).embed(drawings)
     found = SharedNetwork(Counts(40), folder).embed(drawings)
     for name in ("vectors", "probabilities", "scribble", "whitening"):
         assert np.array_equal(getattr(found, name), getattr(whole, name))
     assert found.classes == whole.classes
     # other drawings, or another network, are other blocks
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Lost):
         SharedNetwork(Counts(0), folder).embed(drawings[::-1])
     other = Counts(0)
     other.identity = "counts-2"
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Lost):
         SharedNetwork(other, folder).embed(drawings)
 
 

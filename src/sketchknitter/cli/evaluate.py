@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from sketchknitter.cli.process import use_threads
-from sketchknitter.cli.shares import folder_of, processes
+from sketchknitter.cli.shares import folder_of, processes, sweep
 from sketchknitter.errors import UserError
 
 EXAMPLES = """Every metric of a drawing file against real drawings, each with its floor.
@@ -115,5 +114,5 @@ def run(argv: list[str]) -> None:
         print(to_text(report.summary(result)), end="")
         if options.output is not None:
             report.write(result, options.output)
-            shutil.rmtree(folder_of(options.output), ignore_errors=True)
+            sweep(options.output)
             print(f"\nwritten to {options.output}")

@@ -59,6 +59,11 @@ def folder_of(output: str | Path) -> Path:
     return path.with_name(f".{path.name}.shares")
 
 
+def sweep(output: str | Path) -> None:
+    """Remove what stands beside an output: it is written."""
+    shutil.rmtree(folder_of(output), ignore_errors=True)
+
+
 def fingerprint(options: Any, weights: dict[str, Tensor]) -> str:
     """Of everything that decides what is drawn.
 
@@ -112,7 +117,7 @@ class Shares:
 
     def sweep(self) -> None:
         """Remove the shares: the file is written."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        sweep(self.output)
 
     def _write(self, k: int, drawn: list[Sketch]) -> None:
         strokes = [stroke for sketch in drawn for stroke in sketch.strokes]

@@ -13,7 +13,6 @@ import torch
 from sketchknitter.cli import main
 from sketchknitter.data.conditions import Mixture, collate
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.data.prepare import prepare
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import expand
 from sketchknitter.diffusion.guidance.autoguided import Autoguided
@@ -45,20 +44,6 @@ NAMES = ("cat", "dog")
 HOW = DistillConfig(
     iterations=4, batch_size=8, warmup=1, steps=4, teacher_steps=8, optimizer="adamw"
 )
-
-
-@pytest.fixture(scope="module")
-def data(
-    tmp_path_factory: pytest.TempPathFactory, random_rows: Callable[..., list[np.ndarray]]
-) -> PreparedSet:
-    folder = tmp_path_factory.mktemp("data")
-    for k, name in enumerate(NAMES):
-        parts = {}
-        for j, (split, n) in enumerate((("train", 20), ("valid", 6), ("test", 3))):
-            parts[split] = np.empty(n, dtype=object)
-            parts[split][:] = random_rows(n, seed=10 * k + j)
-        np.savez(folder / f"{name}.npz", **parts)
-    return prepare([folder], folder / "prepared", progress=False)
 
 
 def model() -> SketchKnitter:

@@ -13,7 +13,6 @@ import torch
 from sketchknitter.cli import main
 from sketchknitter.data.conditions import NOTHING, ConditionedBatch, Mixture, collate
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.data.prepare import prepare
 from sketchknitter.diffusion.denoiser import BitPens, Denoiser, Parametrization, expand
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.diffusion.sampler import Ddim
@@ -36,18 +35,6 @@ STREAMS = Streams(0, 0, np.arange(8), 8)
 HOW = MatchConfig(iterations=4, batch_size=8, warmup=1, steps=4)
 STILL = AugmentConfig(0, 0, 0)
 Rows = Callable[..., list[np.ndarray]]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory, random_rows: Rows) -> PreparedSet:
-    folder = tmp_path_factory.mktemp("data")
-    for k, name in enumerate(NAMES):
-        parts = {}
-        for j, (split, n) in enumerate((("train", 20), ("valid", 6), ("test", 3))):
-            parts[split] = np.empty(n, dtype=object)
-            parts[split][:] = random_rows(n, seed=10 * k + j)
-        np.savez(folder / f"{name}.npz", **parts)
-    return prepare([folder], folder / "prepared", progress=False)
 
 
 def model(way: str = "progressive", shift: float = 0.0) -> Checkpoint:

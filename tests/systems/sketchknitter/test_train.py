@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,6 @@ from torch import multiprocessing
 
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.data.prepare import prepare
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors
@@ -38,20 +36,6 @@ OPTIM = OptimConfig(iterations=12, batch_size=8, warmup=4)
 def tiny(**changes: object) -> ModelConfig:
     diffusion = dataclasses.replace(DiffusionConfig(diffusion_steps=40), **changes)  # type: ignore[arg-type]
     return ModelConfig(NETWORK, diffusion, Codec(max_rows=24))
-
-
-@pytest.fixture(scope="module")
-def data(
-    tmp_path_factory: pytest.TempPathFactory, random_rows: Callable[..., list[np.ndarray]]
-) -> PreparedSet:
-    folder = tmp_path_factory.mktemp("data")
-    for k, name in enumerate(("cat", "dog")):
-        parts = {}
-        for j, (split, n) in enumerate((("train", 20), ("valid", 6), ("test", 3))):
-            parts[split] = np.empty(n, dtype=object)
-            parts[split][:] = random_rows(n, seed=10 * k + j)
-        np.savez(folder / f"{name}.npz", **parts)
-    return prepare([folder], folder / "prepared", progress=False)
 
 
 def whole_state(trainer: DenoiserTrainer, folder: Path) -> tuple[str, dict[str, object]]:

@@ -1,9 +1,8 @@
 """Distribution matching: a student's drawings come to be distributed as its teacher's.
 
-Progressive distillation asks a student to end where its teacher ends, which four steps cannot; the
-mean of what it misses shows as lines cut short and as drawings that are more alike than they should
-be. Here the student's drawings are judged instead (DMD2, Yin et al. 2024): a second network, the
-critic, follows what the student draws. Where its estimate of a noised drawing differs from the
+Progressive distillation asks a student to end where its teacher ends, which four steps cannot. Here
+the student's drawings are judged instead (DMD2, Yin et al. 2024b): a second network, the critic,
+follows what the student draws. Where its estimate of a noised drawing differs from the
 teacher's, the drawing is likelier of the student than of the teacher, and moves by the difference
 (Yin et al. 2024a, eq. 7 and 8). One more output of the critic tells human drawings from the
 student's, which corrects what the teacher itself gets wrong.
@@ -96,7 +95,13 @@ class View:
 
     @property
     def mask(self) -> Tensor:
+        """Points of the drawings, (b, N)."""
         return self.part.batch.mask
+
+    @property
+    def free(self) -> Tensor:
+        """Entries of their states that are not known, (b, N, D)."""
+        return self.part.free & self.mask[..., None]
 
     def noised(self, state: Tensor) -> Tensor:
         """States (b, N, D) at the levels; what is known stays clean."""
@@ -148,8 +153,6 @@ class Matching(ConditionalDenoising):
         weight = guidance_weights(streams, label, self.weights, self.classes)
         drawn = self.drawn(part, label, weight, eps)
         view = self.view(part, label, weight, t, streams, drawn)
-        count = (part.free & part.batch.mask[..., None]).to(eps)
-
         found = drawn.detach().requires_grad_()
         x_t = view.noised(found)
         out, odds = view.judged(self.critic, x_t)
@@ -160,11 +163,11 @@ class Matching(ConditionalDenoising):
         target = self.denoiser.parametrization.target(
             found.detach(), view.noise, view.alpha, view.sigma
         )
-        followed = ((out - target) ** 2 * count).sum(dim=(1, 2))
+        followed = ((out - target) ** 2 * view.free).sum(dim=(1, 2))
         _, real = view.judged(self.critic, view.noised(view.clean))
-        verdicts = (F.softplus(odds) + F.softplus(-real)) * count.sum(dim=(1, 2))
-        width = eps.shape[-1]
-        return Loss((moved + followed + verdicts) / width, count.sum(dim=(1, 2)) / width)
+        count, width = view.free.sum(dim=(1, 2)), eps.shape[-1]
+        verdicts = (F.softplus(odds) + F.softplus(-real)) * count
+        return Loss((moved + followed + verdicts) / width, count / width)
 
     def drawn(self, part: ConditionedBatch, label: Tensor, weight: Tensor, eps: Tensor) -> Tensor:
         """What the student draws in its steps from noise ``eps`` (b, N, D): states, with their
@@ -205,16 +208,14 @@ class Matching(ConditionalDenoising):
             out: the critic's target there.
             odds: its verdict.
         """
-        free = view.part.free & view.mask[..., None]
-        length = view.mask.sum(dim=1)
+        free, length = view.free, view.mask.sum(dim=1)
         (human,) = torch.autograd.grad((F.softplus(-odds) * length).sum(), found, retain_graph=True)
         with torch.no_grad():
             asked = x_t.detach(), view.t, view.label, view.mask
             real = self.teacher.model(view.part, view.weight)(*asked).x0
             fake, _ = self.denoiser.parametrization.split(out, x_t, view.alpha, view.sigma)
-            apart = ((found - real).abs() * free).sum(dim=(1, 2)) / free.sum(dim=(1, 2)).clamp(
-                min=1
-            )
+            count = free.sum(dim=(1, 2)).clamp(min=1)
+            apart = ((found - real).abs() * free).sum(dim=(1, 2)) / count
             pull = (fake - real) / expand(apart.clamp(min=1e-3), fake) + self.adversary * human
         return pull.clamp(-LONGEST, LONGEST) * free
 

@@ -16,7 +16,7 @@ PACKAGE = "sketchknitter"
 ROOMS = (
     ("errors", "seeds"),
     ("settings", "classes"),
-    ("files", "sketch", "progress", "representation"),
+    ("files", "sketch", "progress", "processes", "representation"),
     ("geometry",),
     ("raster", "plot"),
     ("io", "nn"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -106,3 +107,27 @@ def test_what_is_done_is_kept(tmp_path: Path) -> None:
     refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode == 2
     assert "has no folder quickdraw/" in refused.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's end")
+def test_a_stage_ends_with_the_recipe_that_is_killed(tmp_path: Path) -> None:
+    """Else the next `make weights` would find its training still at work, unseen."""
+    mark = tmp_path / "child"
+    child = f"import os, time; open({str(mark)!r}, 'w').write(str(os.getpid())); time.sleep(120)"
+    script = (
+        f"import subprocess, sys; sys.path.insert(0, {str(TOOLS)!r}); import make_weights as m;"
+        f" subprocess.run([sys.executable, '-c', {child!r}], preexec_fn=m.end_with_parent)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script]) as recipe:
+        pid = _soon(lambda: mark.exists() and mark.read_text())
+        recipe.kill()
+    assert pid
+    assert _soon(lambda: not Path(f"/proc/{pid}").exists())
+
+
+def _soon(what: Callable[[], object], seconds: float = 20) -> object:
+    """What comes true in time, else the last that was not."""
+    end = time.monotonic() + seconds
+    while not (found := what()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return found

@@ -8,8 +8,11 @@ Kill it whenever you like and start it again: every training goes on from its la
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -19,6 +22,7 @@ from typing import Any
 RECIPE = Path(__file__).with_name("weights.toml")
 LAST = "matched"  # the stage whose folder holds the model that is shipped
 DONE = "done"  # in a stage's folder, once it is
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 
 
 def words_of(stage: dict[str, Any], places: dict[str, str], processes: int) -> list[str]:
@@ -32,6 +36,12 @@ def words_of(stage: dict[str, Any], places: dict[str, str], processes: int) -> l
         launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
         return [sys.executable, "-m", *launch, "sketchknitter", *words]
     return [sys.executable, "-m", "sketchknitter", *words]
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent is killed; only Linux can."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def multiplied_in() -> str:
@@ -59,6 +69,8 @@ def main() -> int:
     if options.until and options.until not in [s["name"] for s in stages]:
         print(f"error: no stage {options.until!r} in {RECIPE.name}", file=sys.stderr)
         return 2
+    if "MAKELEVEL" in os.environ:  # started by make, whose end is ours
+        end_with_parent()
     if not options.dry_run:
         options.runs.mkdir(parents=True, exist_ok=True)
     places = {"data": str(options.data.resolve()), "precision": multiplied_in()}
@@ -73,7 +85,7 @@ def main() -> int:
             if not options.dry_run:
                 if "{out}/" in stage["command"]:  # the command writes a file there
                     folder.mkdir(parents=True, exist_ok=True)
-                if status := subprocess.run(words).returncode:
+                if status := subprocess.run(words, preexec_fn=end_with_parent).returncode:
                     print(f"{stage['name']} ended with status {status}; the same command goes on")
                     return status
                 (folder / DONE).touch()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,46 @@ def test_two_processes_measure_what_one_measures(data_dir: Path, tmp_path: Path)
     assert figures(one) == figures(two)
     assert len(figures(one)) > 10
     assert not list(tmp_path.glob(".*.shares"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the processes in /proc")
+@pytest.mark.parametrize(
+    "join",
+    [
+        "from sketchknitter.cli.process import process_group; process_group('cpu').__enter__()",
+        "from sketchknitter.cli.shares import processes; processes().__enter__()",
+        "from sketchknitter.experiments.team import Team; team = Team.joined()",
+    ],
+)
+def test_processes_end_when_their_torchrun_is_killed(join: str, tmp_path: Path) -> None:
+    """torchrun gives them sessions of their own: no signal to its group reaches them."""
+    script = tmp_path / "waits.py"
+    script.write_text(
+        f"import os, time\nfrom pathlib import Path\n{join}\n"
+        f"Path({str(tmp_path)!r}, str(os.getpid())).touch()\ntime.sleep(120)\n"
+    )
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    launcher = subprocess.Popen([*run, str(script)], start_new_session=True)
+    try:
+        assert within(60, lambda: len(numbers(tmp_path)) == 2)
+    finally:
+        os.killpg(launcher.pid, signal.SIGKILL)
+        launcher.wait()
+    assert within(10, lambda: not any(Path(f"/proc/{pid}").exists() for pid in numbers(tmp_path)))
+
+
+def numbers(folder: Path) -> list[str]:
+    return [p.name for p in folder.iterdir() if p.name.isdigit()]
+
+
+def within(seconds: float, what: Callable[[], bool]) -> bool:
+    """Whether something comes true in time."""
+    end = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 TABLE = """

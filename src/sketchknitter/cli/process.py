@@ -13,6 +13,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from sketchknitter.errors import SettingError, UserError
+from sketchknitter.processes import end_with_launcher
 
 if TYPE_CHECKING:
     from sketchknitter.data.dataset import PreparedSet
@@ -89,6 +90,7 @@ def process_group(device: str) -> Iterator[None]:
     if workers() == 1:
         yield
         return
+    end_with_launcher()
     torch.distributed.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield

@@ -25,6 +25,7 @@ import numpy as np
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import atomic
+from sketchknitter.processes import end_with_launcher
 from sketchknitter.sketch import Sketch
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def processes() -> Iterator[tuple[int, int]]:
         return
     import torch.distributed as dist
 
+    end_with_launcher()
     dist.init_process_group("gloo", timeout=_PATIENCE)
     try:
         yield dist.get_rank(), dist.get_world_size()

@@ -16,6 +16,7 @@ from datetime import timedelta
 import torch.distributed as dist
 
 from sketchknitter.experiments.cache import Part
+from sketchknitter.processes import end_with_launcher
 
 _PATIENCE = timedelta(days=30)  # that a process waits for the slowest one
 
@@ -38,6 +39,7 @@ class Team:
         """This process's team, as torchrun's environment names it; None when it is alone."""
         if int(os.environ.get("WORLD_SIZE", "1")) == 1:
             return None
+        end_with_launcher()
         return cls(*next(dist.rendezvous("env://", timeout=_PATIENCE)))
 
     @contextmanager

@@ -26,6 +26,7 @@ from sketchknitter.data.loader import Loader
 from sketchknitter.data.order import some
 from sketchknitter.errors import UserError
 from sketchknitter.files import LOG, MODEL
+from sketchknitter.processes import place
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, TrainingConfig
 from sketchknitter.systems.contract import Budget, Generator, Size, TrainRecord
@@ -33,7 +34,6 @@ from sketchknitter.systems.stored import Stored
 from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
 from sketchknitter.training.objective import Loss, Streams
 from sketchknitter.training.optimizers import Clip, Course, cosine_over_share
-from sketchknitter.training.processes import place
 from sketchknitter.training.run import Log, Run, Saved
 from sketchknitter.training.saving import finite, loss_words
 from sketchknitter.training.trainer import Trainer

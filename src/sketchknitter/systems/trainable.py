@@ -12,10 +12,10 @@ from torch import nn
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.errors import UserError
 from sketchknitter.files import STATE
+from sketchknitter.processes import place
 from sketchknitter.progress import Progress, silent
 from sketchknitter.systems.contract import Budget, TrainRecord
 from sketchknitter.systems.stored import Stored
-from sketchknitter.training.processes import place
 from sketchknitter.training.run import Run
 from sketchknitter.training.trainer import Update
 

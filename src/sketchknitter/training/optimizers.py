@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sketchknitter.training.processes import place
+from sketchknitter.processes import place
 
 OptimizerName = Literal["adamw", "muon"]
 

@@ -19,12 +19,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sketchknitter.errors import UserError
 from sketchknitter.files import read_tensors, write_tensors
+from sketchknitter.processes import place
 from sketchknitter.seeds import Stream, derived_seed
 from sketchknitter.settings import PrecisionName, TrainingConfig
 from sketchknitter.training import optimizers as optimizing
 from sketchknitter.training.ema import Ema, ema_rates
 from sketchknitter.training.objective import Batch, Loss, Objective, Remembers, Streams
-from sketchknitter.training.processes import place
 
 Goal = TypeVar("Goal", bound=Objective)
 LONG = 300  # updates from which on it pays to measure which precision is faster

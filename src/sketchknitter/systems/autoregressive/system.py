@@ -13,6 +13,7 @@ import torch
 
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.files import LOG, MODEL
+from sketchknitter.processes import place
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.systems.autoregressive.design import Design
 from sketchknitter.systems.autoregressive.generator import Facts, StrokeGenerator
@@ -30,7 +31,6 @@ from sketchknitter.systems.mixture import CodeMixture
 from sketchknitter.systems.registry import name_of
 from sketchknitter.systems.stored import Stored
 from sketchknitter.systems.trainable import BETWEEN, PLOTTED, Trainable
-from sketchknitter.training.processes import place
 from sketchknitter.training.run import Log, Run
 from sketchknitter.training.trainer import Trainer
 

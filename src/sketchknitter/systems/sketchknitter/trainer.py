@@ -23,12 +23,12 @@ from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.importance import level_sampler
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import UserError
+from sketchknitter.processes import place
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, OptimConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising, Denoising
-from sketchknitter.training.processes import place
 from sketchknitter.training.trainer import Trainer
 
 SCALED = 1 << 14  # training drawings that the codec's scale is taken of

@@ -48,7 +48,7 @@ gallery: $(VENV)/.run
 # trains the shipped weights anew (hours); kill it and call it again: it goes on;
 # DATA is the folder that holds quickdraw/ and ndjson/
 weights: $(VENV)/.run
-	$(THREADS) $(BIN)/python tools/make_weights.py --data $(DATA)
+	exec env $(THREADS) $(BIN)/python tools/make_weights.py --data $(DATA)  # no shell to outlive make
 
 # constraints.txt pins the version of torch; which build is taken is pip's choice
 $(VENV)/.run: pyproject.toml constraints.txt

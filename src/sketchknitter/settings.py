@@ -377,10 +377,14 @@ class Completing(Editing):
     """which noise levels are visited: uniform (the default), trailing, quadratic, geometric …"""
     resamples: int = 0
     """how often each step is taken back and repeated (RePaint)"""
+    tries: int = 8
+    """how often each ending is drawn in a plain run; the one that shows its class most clearly is
+    kept"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 0, "resamples")
+        _at_least(self, 1, "tries")
 
 
 @dataclass(frozen=True)
@@ -390,7 +394,8 @@ class Healing(Editing):
     perceptual: float = 0.5
     """weight of looking like the input; 0 is none"""
     tries: int = 5
-    """how often the drawing is redrawn in a plain run; the most typical of them is kept"""
+    """how often the drawing is redrawn in a plain run; the one is kept that is near to the others
+    and shows its class clearly"""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -115,17 +115,22 @@ def test_a_likely_finished_drawing_gets_nothing_added() -> None:
 
 
 def test_endings_differ_in_class_by_its_probability() -> None:
-    chances = np.array([0.1, 0.6, 0.3, 0.0])
-    labels = np.array(
-        [
-            prospects.ending_labels(chances, 10, stream(3, Stream.ENDING_LABEL, i))
-            for i in range(200)
-        ]
-    )
-    assert (labels[:, 0] == 1).all()
-    counts = np.array([[(row == k).sum() for k in range(4)] for row in labels])
-    assert np.abs(counts[:, [0, 2]] - [1, 3]).max() <= 1
-    assert not counts[:, 3].any()
+    chances = np.array([0.04, 0.64, 0.25, 0.0, 0.07])
+
+    def counted(n: int) -> np.ndarray:
+        rngs = [stream(3, Stream.ENDING_LABEL, i) for i in range(200)]
+        labels = np.array([prospects.ending_labels(chances, n, rng) for rng in rngs])
+        assert (labels[:, 0] == 1).all()  # the likeliest first
+        return np.array([[(row == k).sum() for k in range(5)] for row in labels])
+
+    # roots .8, .5 and .26; the least likely are beyond nine tenths of all probability
+    share = 10 * np.sqrt([0.64, 0.25, 0.07]) / np.sqrt([0.64, 0.25, 0.07]).sum()
+    many = counted(10)
+    assert np.abs(many[:, [1, 2, 4]] - share).max() <= 1
+    assert np.abs(many[:, [1, 2, 4]].mean(axis=0) - share).max() < 0.1
+    assert not many[:, [0, 3]].any()
+    # of two endings only the two likeliest come into question
+    assert not counted(2)[:, [0, 3, 4]].any()
 
 
 def test_what_looks_like_nothing_known_is_continued_plainly(
@@ -236,8 +241,14 @@ def test_the_most_typical_of_several_healings_is_kept(
     sketch = half(2.0, (10.0, 20.0))
     line = np.column_stack([np.arange(9.0), np.zeros(9)])
     several = [Sketch([line + np.array([0, y])]) for y in (0.0, 70.0, 9.0, 8.0, -30.0)]
-    assert plain.most_typical(several) == several[3]
-    assert plain.most_typical(several[:1]) == several[0]
+    assert plain.most_typical(model, several, NONE) == several[3]
+    assert plain.most_typical(model, several[:1], NONE) == several[0]
+    # a class that shows clearly makes up for some distance, and not for any
+    monkeypatch.setattr(plain, "nameable", lambda classes, label: label != NONE)
+    for clearness, chosen in (([0, 0, 3, 0, 0], 2), ([0, 3, 0, 0, 0], 3), ([0, 9, 0, 0, 0], 1)):
+        monkeypatch.setattr(plain, "shown", lambda *others, c=clearness: np.array(c, float))
+        assert plain.most_typical(model, several, 0) == several[chosen]
+    monkeypatch.undo()
 
     asked: list[int] = []
     drawn = plain.drawn
@@ -262,6 +273,53 @@ def test_the_most_typical_of_several_healings_is_kept(
     (alone,) = plain.redraw(model, [sketch], [NONE], HOW, tries=4, **options)
     for a, b in zip(alone.strokes, typical[0].strokes, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-2)
+
+
+def test_the_ending_that_shows_its_class_best_is_kept(
+    model, network: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(classify, "guide", lambda: None)
+    monkeypatch.setattr(classify, "outlook", lambda: network)
+    asked: list[tuple[int, int]] = []
+
+    def ending(best: int, label: int = 1, tries: int = 4) -> list[Sketch]:
+        def shown(classes, sketches, label):  # type: ignore[no-untyped-def]
+            asked.append((label, len(sketches)))
+            return np.arange(len(sketches)) == best
+
+        monkeypatch.setattr(plain, "shown", shown)
+        asked.clear()
+        return finished(model, network, half(), 2, label, more=9, tries=tries)
+
+    def apart(one: list[Sketch], other: list[Sketch]) -> float:
+        pairs = [(a.points, b.points) for a, b in zip(one, other, strict=True)]
+        return max(np.abs(a - b).max() if a.shape == b.shape else np.inf for a, b in pairs)
+
+    once = finished(model, network, half(), 2, 1, more=9)
+    assert apart(ending(0), once) < 1e-2
+    assert asked == [(1, 4), (1, 4)]
+    assert apart(ending(2, tries=2), once) < 1e-2  # none of two is better than the other
+    for best in (1, 2, 3):
+        assert apart(ending(best), once) > 1
+        assert apart(ending(best), ending(best - 1)) > 1
+    # without a class there is nothing to show
+    assert ending(3, NONE) == finished(model, network, half(), 2, NONE, more=9)
+    assert asked == []
+
+
+def test_the_guide_looks_at_several_drawings_at_once() -> None:
+    guide = classify.guide()
+    assert guide is not None
+    several = [half(), Sketch([[[0, 0], [9, 0], [9, 9], [0, 0]]])]
+    cat = list(guide.classes).index("cat")
+    found = classify.shown(guide.classes, several, cat)
+    for sketch, value in zip(several, found, strict=True):
+        assert value == pytest.approx(classify._seen(guide.classes, sketch)[cat], abs=1e-4)
+    # what the guide does not know the outlook does
+    (zebra,) = classify.shown(["zebra"], several[:1], 0)
+    assert zebra == pytest.approx(classify._foreseen(["zebra"], half(), True)[0])
+    assert not classify.nameable(["zorro"], 0)
+    assert not classify.nameable(["cat"], 1)
 
 
 def test_variations_differ(model) -> None:  # type: ignore[no-untyped-def]

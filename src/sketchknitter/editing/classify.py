@@ -101,10 +101,32 @@ def _seen(classes: Sequence[str], sketch: Sketch) -> np.ndarray:
     network = guide()
     if network is None:
         return np.full(len(classes), np.nan)
-    picture = render(sketch, network.size, network.width)
-    ink = 1 - torch.from_numpy(picture).float()[None, None] / 255
-    log_p = network(ink).log_softmax(dim=-1)[0].double().numpy()
-    return _among(classes, network.classes, log_p)
+    return _among(classes, network.classes, _looked_at(network, [sketch])[0])
+
+
+@torch.no_grad()
+def _looked_at(network: Recognizer, sketches: Sequence[Sketch]) -> np.ndarray:
+    """A recognizer's log-probabilities of its classes for some drawings, (n, C)."""
+    pictures = np.stack([render(s, network.size, network.width) for s in sketches])
+    ink = 1 - torch.from_numpy(pictures).float()[:, None] / 255
+    log_p: np.ndarray = network(ink).log_softmax(dim=-1).double().numpy()
+    return log_p
+
+
+def nameable(classes: Sequence[str], label: int) -> bool:
+    """Whether ``label`` is one of ``classes`` (and not their number, "no label") that the guide or
+    the outlook knows."""
+    networks = [network for network in (guide(), outlook()) if network is not None]
+    return label < len(classes) and any(classes[label] in n.classes for n in networks)
+
+
+def shown(classes: Sequence[str], sketches: Sequence[Sketch], label: int) -> np.ndarray:
+    """How clearly finished drawings show a :func:`nameable` class: log-probabilities (n,) of the
+    guide, or of the outlook where the guide does not know it."""
+    name, network = classes[label], guide()
+    if network is not None and name in network.classes:
+        return _looked_at(network, sketches)[:, list(network.classes).index(name)]
+    return np.array([_foreseen(classes, sketch, True)[label] for sketch in sketches])
 
 
 def _read(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:

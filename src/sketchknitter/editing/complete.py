@@ -91,6 +91,7 @@ def endings(
         raise SettingError("n", f"must be at least 1, not {n}")
     if more is not None and more < 0:
         raise SettingError("more", f"must not be negative, not {more}")
+    how = settings_of(settings, Completing())
     index = label_index(model, label, sketch)
     network = plain.outlook_for(model) if method == "auto" else None
     if network is not None:
@@ -100,16 +101,16 @@ def endings(
             sketch,
             grouped(n, groups),
             index,
-            plain.sampling_of(model, settings_of(settings, Completing())),
+            plain.sampling_of(model, how),
             where=where,
             heal=heal,
             more=more,
+            tries=how.tries,
             seed=seed,
             watch=watch,
             show=show,
         )
         return
-    how = settings_of(settings, Completing())
     if index is None:
         index = guess(model, sketch, finished=False, where=where, seed=seed)
     choice = stream(seed, Stream.CHOICE)

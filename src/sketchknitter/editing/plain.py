@@ -21,7 +21,7 @@ from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.editing.classify import outlook, probabilities
+from sketchknitter.editing.classify import nameable, outlook, probabilities, shown
 from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, telling
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.posing import Where, whole
@@ -53,6 +53,10 @@ WILD = 0.12
 # drawings of barely known classes, cut in half, they come nearer to the original (Chamfer distance
 # 6.9 instead of 7.7 % of the size) and have fewer tangles
 PLAINER = 0.7
+# for how much of a distance to the others, as a share of the size, a nat of the class makes up when
+# one of several healings is chosen: of 155 valid drawings off by 30 % it makes 67 of 63 %
+# recognized, with no regard to the distance it is the same
+CLEARNESS = 0.05
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,7 @@ def endings(
     where: Where = "end",
     heal: float = 0.0,
     more: int | None = None,
+    tries: int = 1,
     seed: int = 0,
     watch: Watch | None = None,
     show: Show | None = None,
@@ -154,6 +159,7 @@ def endings(
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
         heal: above 0 what was drawn is redrawn as well, as rough as this strength says.
         more: points to add; None draws them from the distribution that ``network`` has learned.
+        tries: how often each ending is drawn that has a class; the one that shows it best is taken.
     """
     if label is None:
         n = sum(groups)
@@ -165,6 +171,8 @@ def endings(
             how = replace(how, temperature=PLAINER * how.temperature)
     else:
         labels = [label] * sum(groups)
+    if not any(nameable(model.classes, i) for i in labels):
+        tries = 1  # nobody could choose
     most = model.config.codec.max_points
     strength = FARTHEST * heal if heal else None
     kept = frozenset() if heal else frozenset(range(len(sketch)))
@@ -173,10 +181,9 @@ def endings(
         rngs = [stream(seed, Stream.PLAN, i) for i in range(a, b)]
         chosen = plans(network, model.classes, sketch, own, where, rngs, most, more, heal > 0, a)
         examples = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
-        streams = [stream(seed, Stream.INK, i) for i in range(a, b)]
-        out = drawn(
-            model, examples, own, streams, how, telling(model, chosen, kept, watch, show, a)
-        )
+        tell = telling(model, chosen, kept, watch, show, a, tries)
+        several = _tried(model, examples, own, tries, how, tell, seed, a)
+        out = [clearest(model, each, c) for each, c in zip(several, own, strict=True)]
         names = [model.classes[i] if i < len(model.classes) else None for i in own]
         yield [
             # nothing is missing: the drawing is its own ending
@@ -212,16 +219,9 @@ def redraw(
     off = None if strength is None else FARTHEST * strength
     chosen = [whole(model, s, _frame_error(off)) for s in sketches]
     examples = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
-    every = [(i, k) for i in range(len(examples)) for k in range(tries)]
-    out = drawn(
-        model,
-        [examples[i] for i, _ in every],
-        [labels[i] for i, _ in every],
-        [stream(seed, Stream.INK, i, *((k,) if k else ())) for i, k in every],
-        how,
-        telling(model, chosen, frozenset(keep), watch, show, tries=tries),
-    )
-    typical = [most_typical(out[a : a + tries]) for a in range(0, len(out), tries)]
+    tell = telling(model, chosen, frozenset(keep), watch, show, tries=tries)
+    several = _tried(model, examples, labels, tries, how, tell, seed)
+    typical = [most_typical(model, each, c) for each, c in zip(several, labels, strict=True)]
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
 
     # what was right already stays as the person drew it, to the last point
@@ -237,12 +237,49 @@ def redraw(
     ]
 
 
-def most_typical(drawings: Sequence[Sketch]) -> Sketch:
-    """The one of several drawings of the same points that is nearest to the others (their medoid):
-    one that went astray is seldom it, and unlike their mean it is a drawing."""
+def _tried(
+    model: DrawingModel,
+    examples: Sequence[Example],
+    labels: Sequence[int],
+    tries: int,
+    how: PlainSampling,
+    tell: Callable[[Sequence[int]], Watch | None],
+    seed: int,
+    first: int = 0,
+) -> list[list[Sketch]]:
+    """``tries`` drawings of each example, which are numbered on from ``first``."""
+    every = [(i, k) for i in range(len(examples)) for k in range(tries)]
+    out = drawn(
+        model,
+        [examples[i] for i, _ in every],
+        [labels[i] for i, _ in every],
+        [stream(seed, Stream.INK, first + i, *((k,) if k else ())) for i, k in every],
+        how,
+        tell,
+    )
+    return [out[a : a + tries] for a in range(0, len(out), tries)]
+
+
+def clearest(model: DrawingModel, drawings: Sequence[Sketch], label: int) -> Sketch:
+    """The one of several drawings that shows class ``label`` most clearly; the first where nobody
+    can tell."""
+    if len(drawings) == 1 or not nameable(model.classes, label):
+        return drawings[0]
+    return drawings[int(shown(model.classes, drawings, label).argmax())]
+
+
+def most_typical(model: DrawingModel, drawings: Sequence[Sketch], label: int) -> Sketch:
+    """The one of several drawings of the same points that is near to the others, and shows class
+    ``label`` where somebody can tell. One that went astray is seldom it, and unlike their mean it
+    is a drawing."""
+    if len(drawings) == 1:
+        return drawings[0]
     points = np.stack([np.concatenate(d.strokes) for d in drawings])
     apart = np.linalg.norm(points[:, None] - points, axis=-1).mean(axis=-1)
-    return drawings[int(apart.sum(axis=1).argmin())]
+    score = -apart.sum(axis=1) / (len(drawings) - 1)
+    if nameable(model.classes, label):
+        score += CLEARNESS * QUICKDRAW_SIZE * shown(model.classes, drawings, label)
+    return drawings[int(score.argmax())]
 
 
 def variations(

@@ -25,6 +25,9 @@ TYPICAL = 0.85  # share of the whole's size that a known part is taken to have b
 # (of 124 valid drawings deformed by 10 and 30 %, 81 and 50 % are then recognized; with no class 60
 # and 22 %, by a model half trained), below the second we say that we are not sure
 BELIEVED, SURE = 0.2, 0.5
+# of six endings of a valid half one is of the right class in 87 % of 310 cases; with all classes,
+# by their probabilities alone, in 81 %
+LIKELY = 0.9
 CLEAN_OR_ROUGH = (0.03, 0.08)  # errors of points (see data.outline) of drawings that are either
 
 
@@ -96,10 +99,18 @@ def ending_labels(
 ) -> NDArray[np.int64]:
     """Classes of ``n`` endings: the likeliest for the first, the others by their probabilities.
 
-    Systematic sampling: a class of probability p gets within one of p times n endings.
+    Only the ``n`` likeliest come into question, and what is not among ``LIKELY`` of all
+    probability does not. Systematic sampling: a class gets within one of its share of ``n``, which
+    is in proportion to the root of its probability, so that a few endings show what the drawing
+    may become and not several times the likeliest.
     """
+    order = np.argsort(-probabilities, kind="stable")[:n]
+    before = np.cumsum(probabilities[order]) - probabilities[order]
+    share = np.zeros_like(probabilities)
+    likely = order[before < LIKELY * probabilities.sum()]
+    share[likely] = np.sqrt(probabilities[likely])
     places = (np.arange(n) + rng.random()) / n
-    drawn = np.searchsorted(np.cumsum(probabilities / probabilities.sum()), places)
+    drawn = np.searchsorted(np.cumsum(share / share.sum()), places)
     likeliest = int(np.argmax(probabilities))
     if likeliest in drawn:  # once for the first place, and as often as it was drawn after it
         drawn = np.delete(drawn, int(np.flatnonzero(drawn == likeliest)[0]))

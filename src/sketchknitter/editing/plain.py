@@ -214,7 +214,7 @@ def redraw(
         strength: how far points may be off, 0 … 1 (half of the longer side); None lets the network
             judge for itself.
         keep: strokes that stay exactly as they are.
-        tries: how often each is redrawn; the most typical is taken.
+        tries: how often each is redrawn; one of them is taken (:func:`most_typical`).
     """
     off = None if strength is None else FARTHEST * strength
     chosen = [whole(model, s, _frame_error(off)) for s in sketches]

@@ -25,6 +25,7 @@ Emit = Callable[[say.Event], None]
 Request = say.Guess | say.Complete | say.Heal | say.Vary | say.Interpolate | say.Sample
 
 GROUPS = (1, 5)  # endings drawn together: the first one soon, the others cheaply
+TRIES = 2  # of each ending: two already gain most, and somebody is waiting
 
 
 def serve(model: SketchKnitter, request: Request, emit: Emit) -> Iterator[None]:
@@ -91,6 +92,7 @@ def _complete(model: SketchKnitter, request: say.Complete, emit: Emit) -> Iterat
         GROUPS,
         label=request.label,
         where=request.where,
+        tries=TRIES,
         seed=request.seed,
         show=_shown(emit, request, source),
     )

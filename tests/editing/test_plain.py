@@ -193,6 +193,31 @@ def test_pictures_are_looked_at_when_clear_and_points_read_when_rough(monkeypatc
         assert (out[0] > out[1]) == bool(whom)
 
 
+def test_the_guide_counts_by_how_much_is_there(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    prior, said = np.log([0.2, 0.3, 0.5]), np.log([0.8, 0.1, 0.1])
+    monkeypatch.setattr(classify, "_seen", lambda classes, sketch: said)
+    for share in (0.0, 0.5, 1.0):
+        p = np.exp(prior + share**2 * said)
+        found = np.exp(classify.glimpsed(prior, CLASSES, half(), share))
+        np.testing.assert_allclose(found, p / p.sum())
+    monkeypatch.setattr(classify, "error_of", lambda sketch: 0.3)  # a picture of errors
+    np.testing.assert_array_equal(classify.glimpsed(prior, CLASSES, half(), 1.0), prior)
+
+    # 20 points are there, and 60 or 20 are missing, each as likely
+    chances = np.zeros((1, 97))
+    chances[0, [20, 60]] = 0.5
+    asked: list[float] = []
+    monkeypatch.setattr(Outlook, "missing_probabilities", lambda *others: (chances, None))
+    monkeypatch.setattr(
+        prospects, "glimpsed", lambda p, classes, sketch, share: asked.append(share) or p
+    )
+    zigzag = Sketch([[[10 * i, i % 2 * 30] for i in range(20)]])
+    assert zigzag.num_points == 20
+    prospects.guessed(network, CLASSES, zigzag, "end")
+    prospects.guessed(network, CLASSES, zigzag, None)
+    assert asked == [pytest.approx(20 / 60)]
+
+
 def test_a_rough_drawing_is_healed_as_what_it_is_taken_for(
     model, network: Outlook, monkeypatch
 ) -> None:  # type: ignore[no-untyped-def]

@@ -227,6 +227,18 @@ def witnessed(log_p: np.ndarray, classes: Sequence[str], sketch: Sketch) -> np.n
     return log_p
 
 
+def glimpsed(log_p: np.ndarray, classes: Sequence[str], sketch: Sketch, share: float) -> np.ndarray:
+    """The outlook's log-probabilities (C,) of what an unfinished drawing will show, after what the
+    guide says of a clear picture of the ``share`` that is there.
+
+    The guide knows finished drawings, so the square of the share counts: of 930 valid drawings the
+    likeliest class is then right for 85.5 % instead of 81.0 of those without their last quarter,
+    for 73.8 instead of 70.4 of those with 30 % masked, and for as many first halves.
+    """
+    clear = float(np.interp(error_of(sketch), (CLEAR, UNCLEAR), (1.0, 0.0)))
+    return heard(log_p, clear * share**2 * _seen(classes, sketch)) if clear > 0 else log_p
+
+
 def heard(log_p: np.ndarray, witness: np.ndarray) -> np.ndarray:
     """Log-probabilities (C,) after a further witness: its own log-probabilities, NaN for classes
     that it does not know. Those stay as likely as they were against all that it knows."""

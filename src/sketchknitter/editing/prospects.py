@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchknitter.data.outline import error_of, outline
-from sketchknitter.editing.classify import witnessed
+from sketchknitter.editing.classify import glimpsed, witnessed
 from sketchknitter.editing.plan import Plan
 from sketchknitter.editing.posing import Where, places_of
 from sketchknitter.geometry import QUICKDRAW_SIZE
@@ -71,10 +71,12 @@ class Guess:
 def guessed(network: Outlook, classes: Sequence[str], sketch: Sketch, where: Where | None) -> Guess:
     """What ``sketch`` shows, or will show where something is missing (``where``; None: nothing)."""
     seen = _whole(sketch) if where is None else _seen(sketch, where)
-    chances = network.class_probabilities(seen)
+    log_p = np.log(np.maximum(network.class_probabilities(seen), 1e-12))
     if where is None:
-        log_p = witnessed(np.log(np.maximum(chances, 1e-12)), network.classes, sketch)
-        chances = np.exp(log_p - np.logaddexp.reduce(log_p))
+        log_p = witnessed(log_p, network.classes, sketch)
+    else:
+        log_p = glimpsed(log_p, network.classes, sketch, _share(network, seen, sketch))
+    chances = np.exp(log_p - np.logaddexp.reduce(log_p))
     found = dict(zip(network.classes, chances, strict=True))
     out = np.array([found.get(name, 0.0) for name in classes])
     # what is wrong with a rough drawing only a class can tell; a clean one of no well-known class
@@ -82,6 +84,13 @@ def guessed(network: Outlook, classes: Sequence[str], sketch: Sketch, where: Whe
     rough = 1.0 if where is not None else np.interp(error_of(sketch), CLEAN_OR_ROUGH, (0.0, 1.0))
     least = SURE + (BELIEVED - SURE) * float(rough)
     return Guess(tuple(classes), np.append(out, max(0.0, 1.0 - out.sum())), least)
+
+
+def _share(network: Outlook, seen: NDArray[np.float32], sketch: Sketch) -> float:
+    """How much of a drawing is there, by the points that the network misses on average."""
+    points = len(outline(sketch))
+    chances, _ = network.missing_probabilities(seen, [len(network.classes)])
+    return points / (points + float(chances[0] @ np.arange(chances.shape[1])))
 
 
 def _whole(sketch: Sketch) -> NDArray[np.float32]:

@@ -103,8 +103,9 @@ def test_a_likely_finished_drawing_gets_nothing_added() -> None:
     chances = np.zeros(97)
     chances[0], chances[10] = 0.4, 0.6
     assert prospects._missing(chances, stream(0, Stream.PLAN)) == 0
-    chances[0], chances[10] = 0.1, 0.9
-    assert prospects._missing(chances, stream(0, Stream.PLAN)) == 10
+    chances[0], chances[10] = 0.3, 0.7  # 2 x .3 to .7: nobody gets an unfinished drawing back
+    for i in range(50):
+        assert prospects._missing(chances, stream(0, Stream.PLAN, i), first=i == 0) == 10
     # of further endings as many are finished as that is likely: 2 x .4 to .6
     chances[0], chances[10] = 0.4, 0.6
     others = [

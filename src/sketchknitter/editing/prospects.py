@@ -182,11 +182,11 @@ def plans(
 def _missing(chances: NDArray[np.float64], rng: np.random.Generator, first: bool = True) -> int:
     """How many points are missing of an ending.
 
-    Of the first none, where that is likeliest; of the others none as often as it is likely, so that
-    a drawing that may be finished is not given back again and again.
+    Where it is likelier that something is, something is. Else none of the first, and of the others
+    none as often as that is likely, so that a finished drawing is not given back again and again.
     """
     done = FINISHED * chances[0] / (FINISHED * chances[0] + chances[1:].sum())
-    if done > (0.5 if first else rng.random()):
+    if done > 0.5 and (first or done > rng.random()):
         return 0
     rest = np.cumsum(chances[1:])
     return 1 + int(np.searchsorted(rest / rest[-1], rng.random()))

@@ -377,7 +377,7 @@ class Completing(Editing):
     """which noise levels are visited: uniform (the default), trailing, quadratic, geometric …"""
     resamples: int = 0
     """how often each step is taken back and repeated (RePaint)"""
-    tries: int = 8
+    tries: int = 6
     """how often each ending is drawn in a plain run; the one that shows its class most clearly is
     kept"""
 

@@ -353,8 +353,8 @@ class Editing:
     """guidance acts between these shares of T, by default 0.1 0.95; a distilled model has its
     own"""
     temperature: float = 1.0
-    """size of the noise that new parts start from; below 1 they are plainer, above 1 wilder; of a
-    drawing that looks like no class it is 0.7 times that"""
+    """size of the noise that new parts start from, against the usual one; below 1 they are plainer,
+    above 1 wilder"""
     lean: bool = True
     """let new parts lean on known ones through the network; twice the time of a plain step"""
 

@@ -14,6 +14,7 @@ from sketchknitter.editing.plan import unmoved
 from sketchknitter.editing.posing import whole
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape
 from sketchknitter.seeds import Stream, stream
+from sketchknitter.settings import Completing
 from sketchknitter.sketch import Sketch
 from tiny_model import CLASSES, half, tiny
 
@@ -378,6 +379,16 @@ def test_the_public_way_is_plain_where_the_model_knows_it(
         assert len(calls) > 12 + 5  # pilots, and two evaluations a step
     finally:
         hook.remove()
+
+
+def test_evaluations_are_counted_beforehand(model, network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    for home in (plain, classify):
+        monkeypatch.setattr(home, "outlook", lambda: network)
+    for n, tries in ((1, 1), (8, 4), (8, 5)):  # batches are of 32
+        frames: list[object] = []
+        how = Completing(steps=3, tries=tries)
+        model.complete(half(), n, label="box", more=5, settings=how, watch=frames.append)
+        assert plain.evaluations(model, how, "auto", n) == len(frames) == (6 if tries == 5 else 3)
 
 
 def test_a_model_that_does_not_see_is_guided(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -70,12 +70,11 @@ def run(argv: list[str]) -> None:
     sketch = edits.read(what.file)
     model = edits.load(what)
     from sketchknitter.editing.complete import complete
-    from sketchknitter.editing.options import BATCH
-    from sketchknitter.editing.plain import guess_of, steps_of
+    from sketchknitter.editing.plain import evaluations, guess_of
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    total = steps_of(model, options.how, what.method) * -(-what.n // BATCH)
+    total = evaluations(model, options.how, what.method, what.n)
     with edits.progress(total, "complete") as watch:
         done = complete(
             model,

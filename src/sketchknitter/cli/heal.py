@@ -71,11 +71,11 @@ def run(argv: list[str]) -> None:
     sketch = edits.read(what.file)
     model = edits.load(what)
     from sketchknitter.editing.heal import heal
-    from sketchknitter.editing.plain import guess_of, steps_of
+    from sketchknitter.editing.plain import evaluations, guess_of
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    with edits.progress(steps_of(model, options.how, what.method), "heal") as watch:
+    with edits.progress(evaluations(model, options.how, what.method), "heal") as watch:
         healed = heal(
             model,
             sketch,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 import tyro
@@ -54,12 +54,13 @@ def run(argv: list[str]) -> None:
     paper = options.paper.options(what.output)
     sketch = edits.read(what.file)
     model = edits.load(what)
-    from sketchknitter.editing.plain import guess_of, steps_of
+    from sketchknitter.editing.plain import evaluations, guess_of
     from sketchknitter.editing.vary import vary
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    with edits.progress(steps_of(model, options.how, what.method), "vary") as watch:
+    once = replace(options.how, tries=1)  # each variation is drawn once
+    with edits.progress(evaluations(model, once, what.method, what.n), "vary") as watch:
         new = vary(
             model,
             sketch,

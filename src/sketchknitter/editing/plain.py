@@ -130,11 +130,12 @@ def class_chances(model: DrawingModel, sketch: Sketch, finished: bool) -> np.nda
     return np.asarray(chances / chances.sum())
 
 
-def steps_of(model: DrawingModel, how: Editing, method: str) -> int:
-    """How many evaluations an edit takes for each batch."""
+def evaluations(model: DrawingModel, how: Editing, method: str, n: int = 1) -> int:
+    """How often an edit asks the network for ``n`` drawings, in all batches together."""
     if method == "auto" and model.denoiser.condition:
-        return sampling_of(model, how).steps
-    return guided_steps(how)
+        drawings = n * getattr(how, "tries", 1)
+        return sampling_of(model, how).steps * -(-drawings // BATCH)
+    return guided_steps(how) * -(-n // BATCH)
 
 
 def endings(

@@ -388,18 +388,29 @@ class Completing(Editing):
 
 
 @dataclass(frozen=True)
-class Healing(Editing):
+class Varying(Editing):
+    """How variations are drawn."""
+
+    perceptual: float = 0.0
+    """weight of looking like the input; 0 is none; a plain run has no use for it"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0, "perceptual")
+
+
+@dataclass(frozen=True)
+class Healing(Varying):
     """How a drawing is redrawn."""
 
     perceptual: float = 0.5
-    """weight of looking like the input; 0 is none"""
+    """weight of looking like the input; 0 is none; a plain run has no use for it"""
     tries: int = 5
     """how often the drawing is redrawn in a plain run; the one is kept that is near to the others
     and shows its class clearly"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _at_least(self, 0, "perceptual")
         _at_least(self, 1, "tries")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
 from sketchknitter.cli import edits
 from sketchknitter.cli.paper import Paper
-from sketchknitter.settings import Healing
+from sketchknitter.settings import Varying
 
 DESCRIPTION = """Variations of one drawing.
 
@@ -40,7 +40,7 @@ class Vary:
     """All options, in groups."""
 
     what: VaryOptions = field(default_factory=VaryOptions)
-    how: Healing = field(default_factory=lambda: Healing(perceptual=0.0))
+    how: Varying = field(default_factory=Varying)
     paper: Paper = field(default_factory=Paper)
 
 
@@ -59,8 +59,8 @@ def run(argv: list[str]) -> None:
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
-    once = replace(options.how, tries=1)  # each variation is drawn once
-    with edits.progress(evaluations(model, once, what.method, what.n), "vary") as watch:
+    total = evaluations(model, options.how, what.method, what.n)
+    with edits.progress(total, "vary") as watch:
         new = vary(
             model,
             sketch,

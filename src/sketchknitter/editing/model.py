@@ -17,7 +17,7 @@ from sketchknitter.editing.posing import Where
 from sketchknitter.editing.vary import vary
 from sketchknitter.errors import UserError
 from sketchknitter.seeds import fresh_seed
-from sketchknitter.settings import Completing, Editing, Healing
+from sketchknitter.settings import Completing, Editing, Healing, Varying
 from sketchknitter.sketch import Drawable, Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel, merged_alias
 
@@ -182,7 +182,7 @@ class SketchKnitter(DrawingModel):
         seed: int | None = 0,
         steps: int | None = None,
         guidance: float | None = None,
-        settings: Healing | None = None,
+        settings: Varying | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         watch: Watch | None = None,
@@ -200,7 +200,7 @@ class SketchKnitter(DrawingModel):
         Raises:
             UserError: as :meth:`heal`.
         """
-        base = settings or Healing(perceptual=0.0)
+        base = settings or Varying()
         chosen = _chosen(base, steps, guidance, num_inference_steps, guidance_scale)
         return vary(
             self,

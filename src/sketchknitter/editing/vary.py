@@ -10,7 +10,7 @@ from sketchknitter.editing.classify import guess, label_index
 from sketchknitter.editing.heal import believed, heal_all
 from sketchknitter.editing.options import Show, Watch, check_strength, settings_of
 from sketchknitter.errors import SettingError
-from sketchknitter.settings import Healing
+from sketchknitter.settings import Varying
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 
@@ -55,7 +55,7 @@ def _plain(
         sketch,
         n,
         believed(model, label, sketch),
-        plain.sampling_of(model, settings_of(settings, Healing())),
+        plain.sampling_of(model, settings_of(settings, Varying())),
         strength=strength,
         seed=seed,
         watch=watch,

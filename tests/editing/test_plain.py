@@ -175,24 +175,19 @@ def test_a_witness_says_nothing_of_classes_that_it_does_not_know() -> None:
     np.testing.assert_array_equal(classify.heard(p, np.full(4, np.nan)), p)
 
 
-def test_pictures_are_looked_at_when_clear_and_points_read_when_rough(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+def test_pictures_count_when_clear_and_points_when_rough(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    guide, reader = np.log([0.8, 0.1, 0.1]), np.log([0.1, 0.1, 0.8])
     asked: list[str] = []
-
-    def witness(name: str):  # type: ignore[no-untyped-def]
-        def said(*what: object) -> np.ndarray:
-            asked.append(name)
-            return np.log([0.8, 0.1, 0.1])
-
-        return said
-
-    monkeypatch.setattr(classify, "_seen", witness("guide"))
-    monkeypatch.setattr(classify, "_read", witness("reader"))
-    for error, whom in ((0.0, ["guide"]), (0.13, []), (0.3, ["reader"])):
+    monkeypatch.setattr(classify, "_seen", lambda *what: asked.append("guide") or guide)
+    monkeypatch.setattr(classify, "_read", lambda *what: asked.append("reader") or reader)
+    prior = np.log([0.2, 0.3, 0.5])
+    for error, weights in ((0.0, (0.8, 0.3)), (0.05, (0.55, 0.45)), (0.3, (0.0, 1.0))):
         asked.clear()
         monkeypatch.setattr(classify, "error_of", lambda sketch, e=error: e)
-        out = classify.witnessed(np.log(np.full(3, 1 / 3)), CLASSES, half())
-        assert asked == whom
-        assert (out[0] > out[1]) == bool(whom)
+        p = np.exp(prior + weights[0] * guide + weights[1] * reader)
+        found = np.exp(classify.witnessed(prior, CLASSES, half()))
+        np.testing.assert_allclose(found, p / p.sum())
+        assert asked == (["guide", "reader"] if weights[0] else ["reader"])
 
 
 def test_the_guide_counts_by_how_much_is_there(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]

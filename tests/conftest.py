@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,8 @@ import torch
 torch.set_num_threads(1)  # two threads on busy cores are slower than one
 # a shell that starts the tests in the background lets them, and all they start, ignore Ctrl-C
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+CLASSES = ("cat", "dog")
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +53,25 @@ def random_rows() -> Callable[..., list[np.ndarray]]:
         return out
 
     return make
+
+
+@pytest.fixture(scope="session")
+def write_archives(random_rows: Callable[..., list[np.ndarray]]) -> Callable[..., Path]:
+    """``write_archives(folder, counts, names)``: an archive in sketch-rnn's form for each class, of
+    so many random drawings for train, valid and test."""
+
+    def write(
+        folder: Path, counts: tuple[int, int, int] = (20, 6, 3), names: Sequence[str] = CLASSES
+    ) -> Path:
+        for k, name in enumerate(names):
+            parts = {}
+            for j, (split, n) in enumerate(zip(("train", "valid", "test"), counts, strict=True)):
+                parts[split] = np.empty(n, dtype=object)
+                parts[split][:] = random_rows(n, seed=10 * k + j)
+            np.savez(folder / f"{name}.npz", **parts)
+        return folder
+
+    return write
 
 
 NO_BROWSER = "no Chromium here"  # the one thing that a machine may be without

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-import numpy as np
 import pytest
 import tyro
 
@@ -76,14 +75,10 @@ def test_a_stopped_outlook_goes_on_in_one_process(tool: ModuleType, tmp_path: Pa
 
 
 def test_the_first_stage_begins_where_nothing_is_yet(
-    tmp_path: Path, random_rows: Callable[..., list[np.ndarray]]
+    tmp_path: Path, write_archives: Callable[..., Path]
 ) -> None:
     (tmp_path / "data" / "quickdraw").mkdir(parents=True)
-    parts = {}
-    for k, split in enumerate(("train", "valid", "test")):
-        parts[split] = np.empty(4, dtype=object)
-        parts[split][:] = random_rows(4, seed=k)
-    np.savez(tmp_path / "data" / "quickdraw" / "cat.npz", **parts)
+    write_archives(tmp_path / "data" / "quickdraw", (4, 4, 4), ["cat"])
     command = [sys.executable, str(TOOLS / "make_weights.py"), "--until", "well-known"]
     command += ["--data", str(tmp_path / "data"), "--runs", str(tmp_path / "new" / "runs")]
     for said in ("data prepare", "well-known: done before"):

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from sketchknitter.cli import main, train
@@ -29,17 +28,8 @@ TINY = shlex.split(
 
 
 @pytest.fixture(scope="module")
-def drawings(
-    tmp_path_factory: pytest.TempPathFactory, random_rows: Callable[..., list[np.ndarray]]
-) -> Path:
-    folder = tmp_path_factory.mktemp("drawings")
-    for k, name in enumerate(("cat", "dog")):
-        parts = {}
-        for j, (split, n) in enumerate((("train", 20), ("valid", 6), ("test", 3))):
-            parts[split] = np.empty(n, dtype=object)
-            parts[split][:] = random_rows(n, seed=10 * k + j)
-        np.savez(folder / f"{name}.npz", **parts)
-    return folder
+def drawings(tmp_path_factory: pytest.TempPathFactory, write_archives: Callable[..., Path]) -> Path:
+    return write_archives(tmp_path_factory.mktemp("drawings"))
 
 
 @pytest.fixture(autouse=True)

@@ -160,6 +160,17 @@ def test_wrong_options_are_refused_before_any_work(weights, drawing, tmp_path, c
     assert not list(tmp_path.glob("x.*"))
 
 
+def test_heal_says_when_there_is_nothing_to_change(weights, drawing, tmp_path, capsys, monkeypatch):
+    words = ["heal", str(drawing), "--class", "box", "--model-path", weights, *FAST]
+    words += ["-o", str(tmp_path / "same.svg")]
+    main([*words, "--strength", "0.5"])
+    assert "nothing was changed" not in capsys.readouterr().out
+    heal = "sketchknitter.editing.heal.heal"
+    monkeypatch.setattr(heal, lambda model, sketch, *others, **options: sketch.with_label("box"))
+    main(words)
+    assert "nothing was changed: it looks clean; --strength" in capsys.readouterr().out
+
+
 def test_heal_at_strength_zero_gives_the_drawing_back(weights, drawing, tmp_path):
     out = tmp_path / "same.svg"
     main(["heal", str(drawing), "--strength", "0", "-o", str(out), "--model-path", weights])

@@ -18,17 +18,10 @@ from sketchknitter.errors import UserError
 
 
 @pytest.fixture
-def archives(tmp_path: Path, random_rows: Callable[..., list[np.ndarray]]) -> Path:
+def archives(tmp_path: Path, write_archives: Callable[..., Path]) -> Path:
     folder = tmp_path / "archives"
     folder.mkdir()
-    for k, name in enumerate(("cat", "dog")):
-        parts = {}
-        for j, (split, n) in enumerate((("train", 9), ("valid", 2), ("test", 3))):
-            drawings = np.empty(n, dtype=object)
-            drawings[:] = random_rows(n, seed=10 * k + j)
-            parts[split] = drawings
-        np.savez(folder / f"{name}.npz", **parts)
-    return folder
+    return write_archives(folder, (9, 2, 3))
 
 
 @pytest.fixture

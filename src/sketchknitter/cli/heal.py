@@ -96,3 +96,5 @@ def run(argv: list[str]) -> None:
         if what.strength != 0
         else f"strength 0 changes nothing; {what.output}"
     )
+    if what.strength is None and not keep and healed == sketch.with_label(healed.label):
+        print("nothing was changed: it looks clean; --strength 0.2 redraws it all the same")

@@ -28,15 +28,9 @@ DRAWINGS, SCALED, JUDGED = 3000, 128, 32
 
 @pytest.fixture(scope="module")
 def data(
-    tmp_path_factory: pytest.TempPathFactory, random_rows: Callable[..., list[np.ndarray]]
+    tmp_path_factory: pytest.TempPathFactory, write_archives: Callable[..., Path]
 ) -> PreparedSet:
-    folder = tmp_path_factory.mktemp("large")
-    for k, name in enumerate(("cat", "dog")):
-        parts = {}
-        for j, (split, n) in enumerate((("train", DRAWINGS // 2), ("valid", 40), ("test", 2))):
-            parts[split] = np.empty(n, dtype=object)
-            parts[split][:] = random_rows(n, seed=10 * k + j)
-        np.savez(folder / f"{name}.npz", **parts)
+    folder = write_archives(tmp_path_factory.mktemp("large"), (DRAWINGS // 2, 40, 2))
     return prepare([folder], folder / "prepared", progress=False, processes=1)
 
 

@@ -182,13 +182,10 @@ class StudentConfig(OptimConfig):
     """evaluations of a drawing by the student"""
     guidance: tuple[float, float] = (1.0, 4.0)
     """the least and the largest guidance weight that the student takes as an input"""
-    interval: tuple[float, float] = (0.1, 0.95)
-    """the teacher's guidance acts between these shares of T"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "steps")
-        _interval(self.interval)
         if not 0 <= self.guidance[0] <= self.guidance[1]:
             low, high = self.guidance
             raise SettingError("guidance", f"takes the lower weight first, not {low:g} {high:g}")
@@ -210,6 +207,8 @@ class DistillConfig(StudentConfig):
     distillation: DistillationName = "progressive"
     """progressive (a step leads where the teacher is at the next level; such a student can teach
     another) or consistency (every step leads to the data, and sampling adds fresh noise)"""
+    interval: tuple[float, float] = (0.1, 0.95)
+    """the teacher's guidance acts between these shares of T"""
     autoguidance: float = 2.0
     """how far the teacher steers away from what the model of --weak-path makes of it; 1 is not at
     all"""
@@ -217,15 +216,14 @@ class DistillConfig(StudentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "teacher_steps")
+        _interval(self.interval)
 
 
 @dataclass(frozen=True)
-class MatchConfig(StudentConfig):
-    """How a student's drawings come to be distributed as its teacher's."""
+class PairConfig(StudentConfig):
+    """How a student and a critic of its drawings learn from each other."""
 
-    iterations: int = 1600
     batch_size: int = 96
-    lr: float = 5e-5
     weight_decay: float = 0.0
     warmup: int = 100
     clip: float = 100.0
@@ -234,16 +232,52 @@ class MatchConfig(StudentConfig):
     """the least and the largest guidance weight that the student takes as an input"""
     critic_lr: float = 12.0
     """learning rate of the critic, as a multiple of the student's: it has to keep up"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _positive(self, "critic_lr")
+        if self.optimizer != "adamw":
+            raise SettingError("optimizer", "is adamw where two networks follow each other")
+
+
+@dataclass(frozen=True)
+class MatchConfig(PairConfig):
+    """How a student's drawings come to be distributed as its teacher's."""
+
+    iterations: int = 1600
+    lr: float = 5e-5
+    interval: tuple[float, float] = (0.1, 0.95)
+    """the teacher's guidance acts between these shares of T"""
     adversary: float = 0.5
     """how much the critic's verdict on what was drawn counts beside the teacher's estimate; 0 is
     pure distribution matching, and much of it makes lines angular"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _positive(self, "critic_lr")
         _at_least(self, 0, "adversary")
-        if self.optimizer != "adamw":
-            raise SettingError("optimizer", "is adamw where two networks follow each other")
+        _interval(self.interval)
+
+
+@dataclass(frozen=True)
+class RefineConfig(PairConfig):
+    """How the last step of a student comes to draw cleaner lines."""
+
+    iterations: int = 1500
+    lr: float = 1e-4
+    critic_lr: float = 8.0
+    """learning rate of the critic, as a multiple of the student's: it has to keep up"""
+    adversary: float = 0.3
+    """how much the critic's verdict on lines counts; 0 changes nothing"""
+    keep: float = 10.0
+    """how much it counts that drawings stay what they were: a squared distance in model units"""
+    blur: float = 0.7
+    """noise on the points that the critic sees, px: finer faults than this do not matter"""
+    head_start: int = 100
+    """updates over which the critic's verdict comes to count in full"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _at_least(self, 0, "adversary", "keep", "blur", "head_start")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from sketchknitter.data.batch import PEN_STATES
 from sketchknitter.data.conditions import ConditionedBatch
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion import timesteps as policies
-from sketchknitter.diffusion.denoiser import Denoised, Denoiser, expand
+from sketchknitter.diffusion.denoiser import Denoiser, expand
 from sketchknitter.diffusion.guidance.classifier_free import Absorbed
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.importance import UniformLevels
@@ -158,9 +158,10 @@ class Refining(ConditionalDenoising):
         pull = (counts * human).clamp(-LONGEST, LONGEST) * free
         # a squared distance whose gradient is the pull
         moved = ((drawn - (found - pull).detach()) ** 2).sum(dim=(1, 2)) / 2
-        kept = ((drawn - before.x0) ** 2 * free).sum(dim=(1, 2))
+        kept = ((drawn - before) ** 2 * free).sum(dim=(1, 2))
+        # of earlier steps the error in v, for their estimates of x_0 are vague
         _, sigma = self.denoiser.schedule(t)
-        apart = (model(x_t, t, label, mask).x0 - earlier.x0) / expand(sigma, drawn)
+        apart = (model(x_t, t, label, mask).x0 - earlier) / expand(sigma, drawn)
         same = (apart**2 * free).sum(dim=(1, 2))
         width = eps.shape[-1]
         return Loss(
@@ -171,21 +172,19 @@ class Refining(ConditionalDenoising):
     @torch.no_grad()
     def path(
         self, part: ConditionedBatch, label: Tensor, weight: Tensor, eps: Tensor, t: Tensor
-    ) -> tuple[Tensor, Denoised, Tensor, Denoised]:
-        """What the student did before it was refined, from noise ``eps`` (b, N, D): its state at
-        the last level and what it made of that, and the same at its levels ``t`` (b,)."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The way of the student as it was from noise ``eps`` (b, N, D): its state at the last
+        level and its drawing, then its states and estimates of x_0 at its levels ``t`` (b,)."""
         model = self.teacher.model(part, weight)
         posed = Posed(model, Task(label, part.batch.mask, SketchNoise([])), eps.shape[-1])
-        state, method = State(eps), Ddim()
-        x_t, x0 = torch.zeros_like(eps), torch.zeros_like(eps)
+        x, method = eps, Ddim()
+        x_t, x0_t = torch.zeros_like(eps), torch.zeros_like(eps)
         for level, s in zip(self.grid.levels, [*self.grid.levels[1:], -1], strict=True):
-            at = torch.full_like(t, level)
-            out, here = posed(state.x, at), (t == level)[:, None, None]
-            x_t, x0 = torch.where(here, state.x, x_t), torch.where(here, out.x0, x0)
-            last = State(state.x, out)
-            state = method.step(posed, last, at, torch.full_like(t, s))
-        assert last.out is not None
-        return last.x, last.out, x_t, Denoised(x0, x_t)
+            at, here = torch.full_like(t, level), (t == level)[:, None, None]
+            last, out = x, posed(x, at)
+            x_t, x0_t = torch.where(here, x, x_t), torch.where(here, out.x0, x0_t)
+            x = method.step(posed, State(x, out), at, torch.full_like(t, s)).x
+        return last, x, x_t, x0_t
 
     def blurs(self, part: ConditionedBatch, streams: Streams) -> tuple[Tensor, Tensor]:
         """Noise for two states (b, N, D): white on the points, ``how.blur`` px."""

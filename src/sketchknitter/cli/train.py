@@ -49,6 +49,7 @@ examples:
   sketchknitter train --resume --log-dir runs/mine
   sketchknitter train --data-dir my-svgs/ --model-path runs/mine --lr 2e-4 --log-dir runs/tuned
   sketchknitter train --stage recognizability --model-path runs/mine
+  sketchknitter train --stage distill --help     students of few steps; then match, refine
   sketchknitter train --stage judge --data-dir drawings --out judge.safetensors
   sketchknitter train --system sketchrnn --data-dir prepared --log-dir runs/rnn
   torchrun --nproc-per-node 2 -m sketchknitter train --data-dir prepared --log-dir runs/two

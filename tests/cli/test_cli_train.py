@@ -229,3 +229,15 @@ def test_fewer_drawings_than_a_batch_shrink_it_and_say_so(
     made = Checkpoint.load(tmp_path / "model.safetensors")
     assert made.record["batch_size"] == 20
     assert made.config.classes == ("cat",)
+
+
+@pytest.mark.parametrize("words", [["--stage", "nope"], ["--stage=nope"], ["--stage"]])
+def test_a_stage_that_is_none_gets_all_their_names(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["train", *words])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: no stage ")
+    assert "recognizability, distill, match, refine, judge, guide, reader, outlook" in said

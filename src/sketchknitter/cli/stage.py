@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import tyro
 
@@ -41,11 +41,14 @@ examples:
 """
 
 
+Recognizer = Literal["judge", "guide", "reader", "outlook"]
+
+
 @dataclass(frozen=True)
 class RecognizerOptions:
     """The recognizer."""
 
-    stage: Literal["judge", "guide", "reader", "outlook"]
+    stage: Recognizer
     """what to train"""
     data_dir: tuple[str, ...] = ()
     """labeled drawings: a folder of files with splits, a prepared set, or drawing files"""
@@ -108,13 +111,21 @@ def asked(argv: list[str]) -> bool:
 
 
 def run(argv: list[str]) -> int:
-    """Train the stage that was asked for; returns the exit status."""
+    """Train the stage that was asked for; returns the exit status.
+
+    Raises:
+        UserError: no such stage.
+    """
     words = " ".join(argv).replace("--stage=", "--stage ").split()
     after = words[words.index("--stage") + 1 :] if "--stage" in words else []
-    if after and after[0] in ("judge", "guide", "reader", "outlook"):
+    name = after[0] if after else ""
+    if name in get_args(Recognizer):
         return _recognizer(argv)
-    if after and after[0] in student.STAGES:
-        return student.run(after[0], argv)
+    if name in student.STAGES:
+        return student.run(name, argv)
+    if name != "recognizability":
+        every = ", ".join(["recognizability", *student.STAGES, *get_args(Recognizer)])
+        raise UserError(f"no stage {name!r}; one of: {every}")
     _recognizability(argv)
     return 0
 

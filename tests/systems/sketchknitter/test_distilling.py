@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pupils import NAMES, batch
 
 from sketchknitter.cli import main
-from sketchknitter.data.conditions import Mixture, collate
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import expand
@@ -40,7 +40,6 @@ from sketchknitter.systems.sketchknitter.teaching import StudentRun
 from sketchknitter.training.objective import Streams
 from tiny_model import tiny
 
-NAMES = ("cat", "dog")
 HOW = DistillConfig(
     iterations=4, batch_size=8, warmup=1, steps=4, teacher_steps=8, optimizer="adamw"
 )
@@ -57,16 +56,6 @@ def pupil(weight: float = 1.0, way: DistillationName = "progressive") -> tuple[D
     student.load_state_dict(student.state_dict() | base.denoiser.state_dict())
     teacher = Teacher(base.denoiser, 4, len(NAMES), (0.0, 1.0))
     return Distilling(student, teacher, 4, way, (weight, weight), 0.1), teacher
-
-
-def batch(random_rows: Callable[..., list[np.ndarray]], count: int = 8):  # type: ignore[no-untyped-def]
-    mixture = Mixture(prefix=0.3, strokes=0.2, deformed=0.3)
-    codec = model().config.codec
-    rows = random_rows(count, low=6, seed=3)
-    examples = [
-        mixture(r.astype(float), codec, np.random.default_rng(i)) for i, r in enumerate(rows)
-    ]
-    return collate(examples, [i % 2 for i in range(count)], codec)
 
 
 STREAMS = Streams(0, 0, np.arange(8), 8)

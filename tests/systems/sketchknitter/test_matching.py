@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pupils import NAMES, Rows, batch, grown, with_student
 
 from sketchknitter.cli import main
-from sketchknitter.data.conditions import NOTHING, ConditionedBatch, Mixture, collate
+from sketchknitter.data.conditions import NOTHING, collate
 from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.diffusion.denoiser import BitPens, Denoiser, Parametrization, expand
 from sketchknitter.diffusion.noise import SketchNoise
@@ -22,7 +22,6 @@ from sketchknitter.errors import UserError
 from sketchknitter.seeds import Stream
 from sketchknitter.settings import AugmentConfig, MatchConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
-from sketchknitter.systems.sketchknitter.config import build_denoiser
 from sketchknitter.systems.sketchknitter.matching import Matching, MatchTrainer, critic_of
 from sketchknitter.systems.sketchknitter.student import student_of
 from sketchknitter.systems.sketchknitter.teacher import Teacher
@@ -30,23 +29,13 @@ from sketchknitter.systems.sketchknitter.teaching import Pair, StudentRun
 from sketchknitter.training.objective import Streams
 from tiny_model import tiny
 
-NAMES = ("cat", "dog")
 STREAMS = Streams(0, 0, np.arange(8), 8)
 HOW = MatchConfig(iterations=4, batch_size=8, warmup=1, steps=4)
 STILL = AugmentConfig(0, 0, 0)
-Rows = Callable[..., list[np.ndarray]]
 
 
 def model(way: str = "progressive", shift: float = 0.0) -> Checkpoint:
-    """A model with a student that has learned nothing yet, its output ``shift`` off."""
-    base = tiny(classes=NAMES, conditions=True)
-    student = build_denoiser(base.config, guided=True)
-    student.load_state_dict(student.state_dict() | base.denoiser.state_dict())
-    with torch.no_grad():
-        student.backbone.last.linear.bias += shift
-    extras = {f"distilled.{k}": v for k, v in student.state_dict().items()}
-    notes = base.checkpoint.notes | {"distilled": {"steps": 4, "way": way}}
-    return dataclasses.replace(base.checkpoint, extras=extras, notes=notes)
+    return with_student(way, shift=shift)
 
 
 def matching(weight: float = 1.0, adversary: float = 0.0) -> Matching:
@@ -60,34 +49,16 @@ def matching(weight: float = 1.0, adversary: float = 0.0) -> Matching:
     return Matching(pair, teacher, 4, (weight, weight), 0.0, adversary)
 
 
-def batch(random_rows: Rows, count: int = 8) -> ConditionedBatch:
-    mixture = Mixture(prefix=0.3, strokes=0.2, deformed=0.3)
-    codec = model().config.codec
-    rows = random_rows(count, low=6, seed=3)
-    examples = [
-        mixture(r.astype(float), codec, np.random.default_rng(i)) for i, r in enumerate(rows)
-    ]
-    return collate(examples, [i % 2 for i in range(count)], codec)
-
-
-def grown(objective: Matching, examples: ConditionedBatch) -> dict[str, torch.Tensor]:
-    """Gradients of the mean loss, by parameter."""
-    loss = objective.loss(examples, STREAMS)
-    (loss.total.sum() / loss.count.sum()).backward()
-    named = objective.network.named_parameters()
-    return {k: p.grad.clone() for k, p in named if p.grad is not None}
-
-
 # -- the loss ------------------------------------------------------------------------------------
 def test_a_critic_that_says_what_the_teacher_does_pulls_nowhere(random_rows: Rows) -> None:
     examples = batch(random_rows)
-    still = grown(matching(), examples)
+    still = grown(matching(), examples, STREAMS)
     moved = {k: float(g.abs().max()) for k, g in still.items()}
     assert max(v for k, v in moved.items() if k.startswith("student.")) < 1e-4
     # the critic has something to learn all the same: what is drawn, and who drew
     assert max(v for k, v in moved.items() if k.startswith("critic.")) > 1e-3
     # with guidance the teacher wants something else
-    pulled = grown(matching(weight=3.0), examples)
+    pulled = grown(matching(weight=3.0), examples, STREAMS)
     assert max(float(g.abs().max()) for k, g in pulled.items() if k.startswith("student.")) > 1e-4
 
 
@@ -98,7 +69,7 @@ def test_the_students_gradient_is_the_difference_of_two_estimates(random_rows: R
     with torch.no_grad():
         for p in objective.critic.parameters():
             p += 0.02 * torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()))
-    found = grown(objective, examples)["student.backbone.last.linear.bias"]
+    found = grown(objective, examples, STREAMS)["student.backbone.last.linear.bias"]
 
     student, teacher = objective.denoiser, objective.teacher
     bias = student.backbone.last.linear.bias  # type: ignore[union-attr]

@@ -188,13 +188,13 @@ class Refining(ConditionalDenoising):
 
     def blurs(self, part: ConditionedBatch, streams: Streams) -> tuple[Tensor, Tensor]:
         """Noise for two states (b, N, D): white on the points, ``how.blur`` px."""
-        own, codec = part.batch, self.critic.representation
-        noise = SketchNoise(streams.each(Stream.BLUR))
-        count, n = own.length.tolist(), own.xy.shape[1]
+        own, representation = part.batch, self.critic.representation
+        noise, more = SketchNoise(streams.each(Stream.BLUR)), representation.implied
+        lengths, width = [n + more for n in own.length.tolist()], own.xy.shape[1] + more
         blur = []
         for _ in range(2):
-            points = noise.normal([k + codec.implied for k in count], n + codec.implied, 2)
-            xy = codec.filter(self.how.blur * points.to(own.xy))
+            points = noise.normal(lengths, width, 2).to(own.xy)
+            xy = representation.filter(self.how.blur * points)
             blur.append(F.pad(xy, (0, PEN_STATES)))
         return blur[0], blur[1]
 

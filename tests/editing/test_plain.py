@@ -379,11 +379,17 @@ def test_the_public_way_is_plain_where_the_model_knows_it(
 def test_evaluations_are_counted_beforehand(model, network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     for home in (plain, classify):
         monkeypatch.setattr(home, "outlook", lambda: network)
-    for n, tries in ((1, 1), (8, 4), (8, 5)):  # batches are of 32
+    # batches are of 32; by default one ending is drawn twelve times, six are drawn six times each
+    for n, tries, batches in ((1, 1, 1), (8, 4, 1), (8, 5, 2), (1, None, 1), (6, None, 2)):
         frames: list[object] = []
         how = Completing(steps=3, tries=tries)
         model.complete(half(), n, label="box", more=5, settings=how, watch=frames.append)
-        assert plain.evaluations(model, how, "auto", n) == len(frames) == (6 if tries == 5 else 3)
+        assert plain.evaluations(model, how, "auto", n) == len(frames) == 3 * batches
+
+
+def test_few_endings_are_tried_more_often() -> None:
+    assert [Completing().tries_of(n) for n in (1, 2, 3, 4, 5, 6, 40)] == [12, 12, 12, 9, 7, 6, 6]
+    assert [Completing(tries=2).tries_of(n) for n in (1, 40)] == [2, 2]
 
 
 def test_a_model_that_does_not_see_is_guided(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]

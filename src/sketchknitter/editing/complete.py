@@ -105,7 +105,7 @@ def endings(
             where=where,
             heal=heal,
             more=more,
-            tries=how.tries,
+            tries=how.tries_of(n),
             seed=seed,
             watch=watch,
             show=show,

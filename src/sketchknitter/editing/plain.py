@@ -133,8 +133,7 @@ def class_chances(model: DrawingModel, sketch: Sketch, finished: bool) -> np.nda
 def evaluations(model: DrawingModel, how: Editing, method: str, n: int = 1) -> int:
     """How often an edit asks the network for ``n`` drawings, in all batches together."""
     if method == "auto" and model.denoiser.condition:
-        drawings = n * getattr(how, "tries", 1)
-        return sampling_of(model, how).steps * -(-drawings // BATCH)
+        return sampling_of(model, how).steps * -(-n * how.tries_of(n) // BATCH)
     return guided_steps(how) * -(-n // BATCH)
 
 

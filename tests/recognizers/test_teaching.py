@@ -1,4 +1,5 @@
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ from sketchknitter import Sketch, UserError
 from sketchknitter.cli import stage
 from sketchknitter.data.distort import Distortion, distort
 from sketchknitter.metrics.judge.training import crowding, scribbles
-from sketchknitter.recognizers.picture_training import blur
-from sketchknitter.recognizers.training import Examples, Lesson, go_on, teach
+from sketchknitter.recognizers.picture_training import GUIDE_CONFIG, GuideLesson, blur
+from sketchknitter.recognizers.training import Examples, Lesson, Splits, go_on, teach
+from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import TrainingConfig
 from sketchknitter.training.objective import Loss
 
@@ -46,6 +48,35 @@ def test_blur_keeps_ink_and_spreads_it():
     assert soft.sum() == pytest.approx(1, abs=1e-5)
     spread = (soft[0, 0].sum(0) * (torch.arange(21) - 10) ** 2).sum()
     assert spread == pytest.approx(1.5**2, rel=0.05)
+
+
+def lines(count: int, seed: int) -> list[Sketch]:
+    """Flat zigzags, and tall ones."""
+    rng = np.random.default_rng(seed)
+    flat = np.column_stack([20.0 * np.arange(12), 10.0 * (np.arange(12) % 2)])
+    return [
+        Sketch([(flat[:, ::-1] if i % 2 else flat) + rng.normal(0, 1, flat.shape)], name)
+        for i, name in zip(range(count), ("flat", "tall") * count, strict=False)
+    ]
+
+
+def test_the_guide_learns_from_drawings_and_parts_of_them(tmp_path):
+    sets = Splits(("flat", "tall"), lines(64, 0), lines(16, 1), lines(16, 2))
+    config = replace(GUIDE_CONFIG, iterations=24, batch_size=16)
+    lessons = []
+
+    def make():
+        lessons.append(GuideLesson(sets))
+        return lessons[-1]
+
+    record = teach(make, config, tmp_path / "g.safetensors")
+    for name in ("test_top1", "test_top1_half", "test_top1_at_10", "valid_top1_half"):
+        assert record[name] > 0.8
+    seen = lessons[0].examples(np.arange(16), [stream(0, Stream.EXAMPLE, i) for i in range(16)])
+    assert seen.seen.shape == (16, 1, 48, 48)
+    whole, half = lessons[0].valid[""], lessons[0].valid["_half"]
+    assert (255 - half).sum() != (255 - whole).sum()  # another picture: the half fills the frame
+    assert not np.array_equal(whole, lessons[0].valid["_at_10"])
 
 
 class Brightness:

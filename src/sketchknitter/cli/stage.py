@@ -57,7 +57,7 @@ class RecognizerOptions:
     start: str = ""
     """weights of the same kind to go on from"""
     iterations: int = 0
-    """training updates; 0 is the number for this recognizer: 8000, 3000, 6000, 6000"""
+    """training updates; 0 is the number for this recognizer: 8000, 9000, 6000, 6000"""
     batch_size: int = 0
     """drawings for each update; 0 is the number for this recognizer: 64, 64, 64, 128"""
     lr: float = 0.0
@@ -212,14 +212,10 @@ def _lesson(options: RecognizerOptions, sets: Any) -> tuple[Callable[[], Any], A
         )
     if options.stage == "guide":
         from sketchknitter.recognizers.picture import Recognizer
-        from sketchknitter.recognizers.picture_training import (
-            GUIDE_CONFIG,
-            GUIDE_LAW,
-            GuideLesson,
-        )
+        from sketchknitter.recognizers.picture_training import GUIDE_CONFIG, GuideLesson
 
         guide = Recognizer.load(start) if start else None
-        return lambda: GuideLesson(sets, GUIDE_LAW, guide), GUIDE_CONFIG
+        return lambda: GuideLesson(sets, start=guide), GUIDE_CONFIG
     if options.stage == "outlook":
         from sketchknitter.recognizers.outlook import Outlook
         from sketchknitter.recognizers.outlook_training import OUTLOOK_CONFIG, OutlookLesson

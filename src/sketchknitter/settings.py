@@ -402,10 +402,6 @@ class Editing:
         if self.interval is not None:
             _interval(self.interval)
 
-    def tries_of(self, n: int) -> int:
-        """How often each of ``n`` drawings is drawn, so that one of them can be taken."""
-        return 1
-
 
 @dataclass(frozen=True)
 class Completing(Editing):
@@ -415,19 +411,14 @@ class Completing(Editing):
     """which noise levels are visited: uniform (the default), trailing, quadratic, geometric …"""
     resamples: int = 0
     """how often each step is taken back and repeated (RePaint)"""
-    tries: int | None = None
-    """how often each ending is drawn in a plain run; the one that shows its class most clearly is
-    kept; by default six times, and of less than six endings up to twelve times"""
+    tries: int = 12
+    """how often each ending is drawn at most in a plain run: until one shows its class clearly;
+    else the one that shows it best is kept"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 0, "resamples")
-        if self.tries is not None:
-            _at_least(self, 1, "tries")
-
-    def tries_of(self, n: int) -> int:
-        """``tries``; where nobody says, such that 36 drawings are made in all, but 6 … 12."""
-        return self.tries if self.tries is not None else max(6, min(12, 36 // n))
+        _at_least(self, 1, "tries")
 
 
 @dataclass(frozen=True)
@@ -455,9 +446,6 @@ class Healing(Varying):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "tries")
-
-    def tries_of(self, n: int) -> int:
-        return self.tries
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 
 from sketchknitter.data.outline import error_of
-from sketchknitter.editing import classify, plain, prospects
+from sketchknitter.editing import classify, finishing, plain, prospects
 from sketchknitter.editing.complete import grouped
 from sketchknitter.editing.plain import PlainSampling
 from sketchknitter.editing.plan import unmoved
@@ -25,7 +27,7 @@ NONE = len(CLASSES)
 def finished(model, network: Outlook, sketch: Sketch, n: int, label: int | None, **options):  # type: ignore[no-untyped-def]
     """All endings, drawn together."""
     how = options.pop("how", HOW)
-    (done,) = plain.endings(model, network, sketch, [n], label, how, **options)
+    (done,) = finishing.endings(model, network, sketch, [n], label, how, **options)
     return done
 
 
@@ -70,7 +72,7 @@ def test_an_ending_depends_on_its_number_and_not_on_its_group(
     last = dict(shown)
     shown.clear()
     groups = list(
-        plain.endings(model, network, half(), [1, 3], None, HOW, more=more, show=shown.update)
+        finishing.endings(model, network, half(), [1, 3], None, HOW, more=more, show=shown.update)
     )
     assert [len(g) for g in groups] == [1, 3]
     assert sorted(shown) == sorted(last) == [0, 1, 2, 3]
@@ -143,7 +145,7 @@ def test_what_looks_like_nothing_known_is_continued_plainly(
     def noise(chances: list[float], label: int | None = None) -> float:
         """How large the noise is that an ending starts from."""
         guess = prospects.Guess(CLASSES, np.array(chances))
-        monkeypatch.setattr(plain, "guessed", lambda *others: guess)
+        monkeypatch.setattr(finishing, "guessed", lambda *others: guess)
         first: list[float] = []
         watch = lambda frame: first.append(float(frame.x_t.square().mean()))  # noqa: E731
         finished(model, network, half(), 1, label, more=12, watch=watch)
@@ -297,36 +299,84 @@ def test_the_most_typical_of_several_healings_is_kept(
         np.testing.assert_allclose(a, b, atol=1e-2)
 
 
-def test_the_ending_that_shows_its_class_best_is_kept(
-    model, network: Outlook, monkeypatch: pytest.MonkeyPatch
-) -> None:  # type: ignore[no-untyped-def]
+class Judged:
+    """What stands for the guide: drawings of a call show their class as ``says`` tells."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, says: Callable[[int, int], float]) -> None:
+        self.asked: list[tuple[int, int]] = []  # label and how many drawings, of each call
+        self.says, self.seen = says, dict[int, int]()
+        monkeypatch.setattr(finishing, "shown", self)
+
+    def __call__(self, classes, sketches, label: int) -> np.ndarray:  # type: ignore[no-untyped-def]
+        first = self.seen.get(label, 0)
+        self.seen[label] = first + len(sketches)
+        self.asked.append((label, len(sketches)))
+        return np.log([self.says(label, first + k) for k in range(len(sketches))])
+
+
+def apart(one: list[Sketch], other: list[Sketch]) -> float:
+    pairs = [(a.points, b.points) for a, b in zip(one, other, strict=True)]
+    return max(np.abs(a - b).max() if a.shape == b.shape else np.inf for a, b in pairs)
+
+
+@pytest.fixture
+def witness(network: Outlook, monkeypatch: pytest.MonkeyPatch) -> Outlook:
     monkeypatch.setattr(classify, "guide", lambda: None)
     monkeypatch.setattr(classify, "outlook", lambda: network)
-    asked: list[tuple[int, int]] = []
+    return network
 
-    def ending(best: int, label: int = 1, tries: int = 4) -> list[Sketch]:
-        def shown(classes, sketches, label):  # type: ignore[no-untyped-def]
-            asked.append((label, len(sketches)))
-            return np.arange(len(sketches)) == best
 
-        monkeypatch.setattr(plain, "shown", shown)
-        asked.clear()
-        return finished(model, network, half(), 2, label, more=9, tries=tries)
+def test_an_ending_is_tried_until_it_shows_its_class(
+    model, witness: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    def ending(clear_at: int, tries: int = 8) -> tuple[list[Sketch], list[tuple[int, int]]]:
+        judged = Judged(monkeypatch, lambda label, k: 0.9 if k == clear_at else 0.5 - k / 100)
+        return finished(model, witness, half(), 1, 1, more=9, tries=tries), judged.asked
 
-    def apart(one: list[Sketch], other: list[Sketch]) -> float:
-        pairs = [(a.points, b.points) for a, b in zip(one, other, strict=True)]
-        return max(np.abs(a - b).max() if a.shape == b.shape else np.inf for a, b in pairs)
-
-    once = finished(model, network, half(), 2, 1, more=9)
-    assert apart(ending(0), once) < 1e-2
-    assert asked == [(1, 4), (1, 4)]
-    assert apart(ending(2, tries=2), once) < 1e-2  # none of two is better than the other
-    for best in (1, 2, 3):
-        assert apart(ending(best), once) > 1
-        assert apart(ending(best), ending(best - 1)) > 1
+    once = finished(model, witness, half(), 1, 1, more=9)
+    for clear_at, calls in ((0, [1]), (1, [1, 1]), (3, [1, 1, 2]), (5, [1, 1, 2, 4])):
+        found, asked = ending(clear_at)
+        assert asked == [(1, n) for n in calls]
+        assert (apart(found, once) < 1e-2) == (clear_at == 0)
+    # never clear: the best of all of them
+    found, asked = ending(99, tries=7)
+    assert apart(found, once) < 1e-2
+    assert sum(n for _, n in asked) == 7
     # without a class there is nothing to show
-    assert ending(3, NONE) == finished(model, network, half(), 2, NONE, more=9)
-    assert asked == []
+    judged = Judged(monkeypatch, lambda label, k: 0.0)
+    assert finished(model, witness, half(), 2, NONE, more=9, tries=8)
+    assert judged.asked == []
+
+
+def test_each_try_has_a_plan_of_its_own(
+    model, witness: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    chances = np.zeros((1, 97))
+    chances[0, [10, 20, 30]] = 0.3, 0.4, 0.3
+    monkeypatch.setattr(
+        Outlook,
+        "missing_probabilities",
+        lambda self, rows, labels: (
+            np.tile(chances, (len(labels), 1)),
+            torch.zeros(len(labels), 256),
+        ),
+    )
+    points = set()
+    for best in range(8):
+        Judged(monkeypatch, lambda label, k, best=best: 0.9 if k == best else 0.1)
+        (found,) = finished(model, witness, half(), 1, 1, tries=8)
+        points.add(found.num_points)
+    assert len(points) > 1
+
+
+def test_clear_endings_are_not_drawn_again(
+    model, witness: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    frames: list[object] = []
+    # of two endings the second is clear
+    Judged(monkeypatch, lambda label, k: 0.9 if k == 1 else 0.1)
+    finished(model, witness, half(), 2, 1, more=9, tries=2, watch=frames.append)
+    assert [len(f.rows) for f in frames] == [2] * 3 + [1] * 3  # type: ignore[attr-defined]
 
 
 def test_the_guide_looks_at_several_drawings_at_once() -> None:
@@ -379,17 +429,12 @@ def test_the_public_way_is_plain_where_the_model_knows_it(
 def test_evaluations_are_counted_beforehand(model, network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     for home in (plain, classify):
         monkeypatch.setattr(home, "outlook", lambda: network)
-    # batches are of 32; by default one ending is drawn twelve times, six are drawn six times each
-    for n, tries, batches in ((1, 1, 1), (8, 4, 1), (8, 5, 2), (1, None, 1), (6, None, 2)):
+    # batches are of 32; nothing is clear, so that all tries are made: 1, 1, 2 and 4
+    for n, tries, batches in ((1, 1, 1), (8, 4, 3), (9, 8, 5)):
         frames: list[object] = []
         how = Completing(steps=3, tries=tries)
         model.complete(half(), n, label="box", more=5, settings=how, watch=frames.append)
         assert plain.evaluations(model, how, "auto", n) == len(frames) == 3 * batches
-
-
-def test_few_endings_are_tried_more_often() -> None:
-    assert [Completing().tries_of(n) for n in (1, 2, 3, 4, 5, 6, 40)] == [12, 12, 12, 9, 7, 6, 6]
-    assert [Completing(tries=2).tries_of(n) for n in (1, 40)] == [2, 2]
 
 
 def test_a_model_that_does_not_see_is_guided(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ from sketchknitter.data.outline import check
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.guidance.repaint import Resampled
-from sketchknitter.editing import plain
+from sketchknitter.editing import finishing, plain
 from sketchknitter.editing.classify import choose, guess, label_index, pilot
 from sketchknitter.editing.heal import tolerance
 from sketchknitter.editing.options import (
@@ -95,7 +95,7 @@ def endings(
     index = label_index(model, label, sketch)
     network = plain.outlook_for(model) if method == "auto" else None
     if network is not None:
-        yield from plain.endings(
+        yield from finishing.endings(
             model,
             network,
             sketch,
@@ -105,7 +105,7 @@ def endings(
             where=where,
             heal=heal,
             more=more,
-            tries=how.tries_of(n),
+            tries=how.tries,
             seed=seed,
             watch=watch,
             show=show,

@@ -103,7 +103,7 @@ def heal_all(
             plain.sampling_of(model, how),
             strength=strength,
             keep=keep,
-            tries=how.tries_of(1),
+            tries=how.tries,
             seed=seed,
             watch=watch,
             show=show,

@@ -5,9 +5,8 @@ No resampling, no gradient, no second opinion: what is known goes in beside the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -22,20 +21,18 @@ from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.editing.classify import nameable, outlook, probabilities, shown
-from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, telling
+from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, rounds, telling
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.posing import Where, whole
 from sketchknitter.editing.prospects import (
     CLEAN_OR_ROUGH,
     Guess,
     Outlook,
-    ending_labels,
     guessed,
-    plans,
 )
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.seeds import Stream, stream
-from sketchknitter.settings import Editing
+from sketchknitter.settings import Completing, Editing, Healing
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.student import Student
@@ -49,14 +46,6 @@ RIGHT = 0.01  # rms by which a healed stroke's points are off, as such a share, 
 TRIFLE, SMOOTHER = 0.05, 0.8
 # and a drawing without visible errors has no stroke further out of place than this
 WILD = 0.12
-# endings start from a little less noise: of 248 valid halves they come nearer to the original
-# (Chamfer distance 7.0 instead of 7.4 % of the size; the halves themselves 7.6), and as many are
-# recognized (62.5 and 62.9 %)
-CALMER = 0.85
-# endings of a drawing that looks like nothing we know start from still less: of 80 held-out
-# drawings of barely known classes, cut in half, they come nearer to the original (Chamfer distance
-# 6.9 instead of 7.7 % of the size) and have fewer tangles
-PLAINER = 0.7
 # for how much of a distance to the others, as a share of the size, a nat of the class makes up when
 # one of several healings is chosen: of 155 valid drawings off by 30 % it makes 67 of 63 %
 # recognized, with no regard to the distance it is the same
@@ -131,72 +120,13 @@ def class_chances(model: DrawingModel, sketch: Sketch, finished: bool) -> np.nda
 
 
 def evaluations(model: DrawingModel, how: Editing, method: str, n: int = 1) -> int:
-    """How often an edit asks the network for ``n`` drawings, in all batches together."""
+    """How often an edit asks the network for ``n`` drawings at most, in all batches together."""
     if method == "auto" and model.denoiser.condition:
-        return sampling_of(model, how).steps * -(-n * how.tries_of(n) // BATCH)
+        sizes = [how.tries if isinstance(how, Healing) else 1]
+        if isinstance(how, Completing):
+            sizes = rounds(how.tries)
+        return sampling_of(model, how).steps * sum(-(-n * size // BATCH) for size in sizes)
     return guided_steps(how) * -(-n // BATCH)
-
-
-def endings(
-    model: DrawingModel,
-    network: Outlook,
-    sketch: Sketch,
-    groups: Sequence[int],
-    label: int | None,
-    how: PlainSampling,
-    *,
-    where: Where = "end",
-    heal: float = 0.0,
-    more: int | None = None,
-    tries: int = 1,
-    seed: int = 0,
-    watch: Watch | None = None,
-    show: Show | None = None,
-) -> Iterator[list[Sketch]]:
-    """Endings of an unfinished drawing, one group after another; what was drawn comes back
-    untouched. An ending depends on the seed and its number, not on its group.
-
-    Args:
-        groups: how many are drawn together.
-        label: a class index, the number of classes for "no label", or None: endings then differ in
-            class by how probable it is, the likeliest first; none has one where none is likely.
-        where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
-        heal: above 0 what was drawn is redrawn as well, as rough as this strength says.
-        more: points to add; None draws them from the distribution that ``network`` has learned.
-        tries: how often each ending is drawn that has a class; the one that shows it best is taken.
-    """
-    calm = CALMER
-    if label is None:
-        n = sum(groups)
-        guess = guessed(network, model.classes, sketch, where)
-        labels = ending_labels(guess.chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
-        if guess.label == len(model.classes):
-            # it looks like nothing we know: every ending goes on in its own manner, plainly
-            labels, calm = [guess.label] * n, PLAINER
-    else:
-        labels = [label] * sum(groups)
-    how = replace(how, temperature=calm * how.temperature)
-    if not any(nameable(model.classes, i) for i in labels):
-        tries = 1  # nobody could choose
-    most = model.config.codec.max_points
-    strength = FARTHEST * heal if heal else None
-    kept = frozenset() if heal else frozenset(range(len(sketch)))
-    for a, b in pairwise(accumulate(groups, initial=0)):
-        own = labels[a:b]
-        rngs = [stream(seed, Stream.PLAN, i) for i in range(a, b)]
-        chosen = plans(network, model.classes, sketch, own, where, rngs, most, more, heal > 0, a)
-        examples = [example(p, np.full(len(p.outline), heal > 0), strength) for p in chosen]
-        tell = telling(model, chosen, kept, watch, show, a, tries)
-        several = _tried(model, examples, own, tries, how, tell, seed, a)
-        out = [clearest(model, each, c) for each, c in zip(several, own, strict=True)]
-        names = [model.classes[i] if i < len(model.classes) else None for i in own]
-        yield [
-            # nothing is missing: the drawing is its own ending
-            sketch.with_label(name)
-            if p.count == len(p.outline) and not heal
-            else emitted(p, d, kept, name)
-            for p, d, name in zip(chosen, out, names, strict=True)
-        ]
 
 
 def redraw(
@@ -250,27 +180,18 @@ def _tried(
     how: PlainSampling,
     tell: Callable[[Sequence[int]], Watch | None],
     seed: int,
-    first: int = 0,
 ) -> list[list[Sketch]]:
-    """``tries`` drawings of each example, which are numbered on from ``first``."""
+    """``tries`` drawings of each example."""
     every = [(i, k) for i in range(len(examples)) for k in range(tries)]
     out = drawn(
         model,
         [examples[i] for i, _ in every],
         [labels[i] for i, _ in every],
-        [stream(seed, Stream.INK, first + i, *((k,) if k else ())) for i, k in every],
+        [stream(seed, Stream.INK, i, *((k,) if k else ())) for i, k in every],
         how,
         tell,
     )
     return [out[a : a + tries] for a in range(0, len(out), tries)]
-
-
-def clearest(model: DrawingModel, drawings: Sequence[Sketch], label: int) -> Sketch:
-    """The one of several drawings that shows class ``label`` most clearly; the first where nobody
-    can tell."""
-    if len(drawings) == 1 or not nameable(model.classes, label):
-        return drawings[0]
-    return drawings[int(shown(model.classes, drawings, label).argmax())]
 
 
 def most_typical(model: DrawingModel, drawings: Sequence[Sketch], label: int) -> Sketch:

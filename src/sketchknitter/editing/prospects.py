@@ -139,6 +139,7 @@ def plans(
     more: int | None = None,
     rough: bool = False,
     first: int = 0,
+    unfinished: bool = False,
 ) -> list[Plan]:
     """One plan for each ending: how many points are missing, and where the whole drawing lies.
 
@@ -149,6 +150,7 @@ def plans(
         more: points to add; None draws them from what the network has learned.
         rough: whether the points that are there may be off.
         first: number of the first of these endings.
+        unfinished: whether something is known to be missing.
     """
     seen = _seen(sketch, where, rough)
     index = {name: i for i, name in enumerate(network.classes)}
@@ -157,7 +159,9 @@ def plans(
     chances, features = network.missing_probabilities(seen, own)
     out = []
     for i, rng in enumerate(rngs):
-        missing = _missing(chances[i], rng, first=first + i == 0) if more is None else more
+        missing = more
+        if missing is None:
+            missing = _missing(chances[i], rng, first=first + i == 0, unfinished=unfinished)
         # where nothing is missing, and nothing off, the drawing is the whole
         frame = (
             network.draw_frame(features[i], missing, rng) if missing or rough else np.zeros(FRAME)
@@ -179,14 +183,20 @@ def plans(
     return out
 
 
-def _missing(chances: NDArray[np.float64], rng: np.random.Generator, first: bool = True) -> int:
+def _missing(
+    chances: NDArray[np.float64],
+    rng: np.random.Generator,
+    first: bool = True,
+    unfinished: bool = False,
+) -> int:
     """How many points are missing of an ending.
 
-    Where it is likelier that something is, something is. Else none of the first, and of the others
-    none as often as that is likely, so that a finished drawing is not given back again and again.
+    Where it is likelier that something is, or known (``unfinished``), something is. Else none of
+    the first, and of the others none as often as that is likely, so that a finished drawing is not
+    given back again and again.
     """
     done = FINISHED * chances[0] / (FINISHED * chances[0] + chances[1:].sum())
-    if done > 0.5 and (first or done > rng.random()):
+    if done > 0.5 and not unfinished and (first or done > rng.random()):
         return 0
     rest = np.cumsum(chances[1:])
     return 1 + int(np.searchsorted(rest / rest[-1], rng.random()))

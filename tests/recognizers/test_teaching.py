@@ -187,7 +187,12 @@ def test_the_same_command_writes_the_same_file(which, tmp_path, capsys):
         "reader": Reader.load,
         "outlook": Outlook.load,
     }[which]
-    assert load(outs[0]).classes == ("apple", "face")
+    made = load(outs[0])
+    assert made.classes == ("apple", "face")
+    on = tmp_path / "on.safetensors"
+    words = ["--stage", which, "--data-dir", str(data), "--out", str(on), "--start", str(outs[0])]
+    assert stage.run([*words, "--iterations", "3", "--batch-size", "16"]) == 0
+    assert load(on).record["start"] == made.record
 
 
 def test_what_cannot_be_learned_from_is_refused(tmp_path):

@@ -61,6 +61,7 @@ class Recognizer(nn.Module):
         super().__init__()
         self.classes, self.size, self.width = tuple(classes), size, width
         self.channels = tuple(channels)
+        self.record: dict[str, Any] = {}  # how it was trained
         stages: list[nn.Module] = [
             nn.Conv2d(1, self.channels[0], 5, stride=2, padding=2, bias=False),
             nn.GroupNorm(8, self.channels[0]),
@@ -105,8 +106,10 @@ class Recognizer(nn.Module):
         """
         file = GUIDE_WEIGHTS if path is None else path
         header, weights, _ = read_network(file, GUIDE_FORMAT, "guide")
-        return restore(
+        out = restore(
             lambda: cls(header["classes"], header["size"], header["width"], header["channels"]),
             weights,
             file,
         )
+        out.record = header.get("record", {})
+        return out

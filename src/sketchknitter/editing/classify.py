@@ -115,20 +115,18 @@ def _looked_at(network: Recognizer, sketches: Sequence[Sketch]) -> np.ndarray:
     return log_p
 
 
-def nameable(classes: Sequence[str], label: int) -> bool:
-    """Whether ``label`` is one of ``classes`` (and not their number, "no label") that the guide or
-    the outlook knows."""
-    networks = [network for network in (guide(), outlook()) if network is not None]
-    return label < len(classes) and any(classes[label] in n.classes for n in networks)
+def shown(classes: Sequence[str], sketches: Sequence[Sketch], label: int) -> np.ndarray | None:
+    """How clearly finished drawings show class ``label``: the guide's log-probabilities, (n,).
 
-
-def shown(classes: Sequence[str], sketches: Sequence[Sketch], label: int) -> np.ndarray:
-    """How clearly finished drawings show a :func:`nameable` class: log-probabilities (n,) of the
-    guide, or of the outlook where the guide does not know it."""
-    name, network = classes[label], guide()
-    if network is not None and name in network.classes:
-        return _looked_at(network, sketches)[:, list(network.classes).index(name)]
-    return np.array([_foreseen(classes, sketch, True)[label] for sketch in sketches])
+    None where it does not know the class, or where ``label`` is the number of classes ("no label").
+    The outlook, which knows more classes, is not asked: of those it has seen few drawings of each.
+    Endings of 150 valid halves of them that it had chosen were further from the originals than the
+    first ones (Chamfer distance 4.6 instead of 4.4 % of the size).
+    """
+    network = guide()
+    if network is None or label >= len(classes) or classes[label] not in network.classes:
+        return None
+    return _looked_at(network, sketches)[:, list(network.classes).index(classes[label])]
 
 
 def _read(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:

@@ -12,7 +12,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from sketchknitter.editing.classify import nameable, shown
+from sketchknitter.editing.classify import shown
 from sketchknitter.editing.options import Show, Watch, rounds, telling
 from sketchknitter.editing.plain import FARTHEST, PlainSampling, drawn, example
 from sketchknitter.editing.plan import Plan, emitted
@@ -177,10 +177,10 @@ class Finishing:
         self, ending: Ending, chosen: Sequence[Plan], drawings: Sequence[Sketch]
     ) -> None:
         ending.tries += len(drawings)
-        if self._finished(chosen[0]) or not nameable(self.model.classes, ending.label):
-            clearness = np.ones(1)
-        else:
-            clearness = np.exp(shown(self.model.classes, drawings, ending.label))
+        log_p = None
+        if not self._finished(chosen[0]):
+            log_p = shown(self.model.classes, drawings, ending.label)
+        clearness = np.ones(1) if log_p is None else np.exp(log_p)
         best = int(clearness.argmax())
         if clearness[best] > ending.clearness:
             ending.plan, ending.drawing = chosen[best], drawings[best]

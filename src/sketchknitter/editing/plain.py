@@ -20,7 +20,7 @@ from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.editing.classify import nameable, outlook, probabilities, shown
+from sketchknitter.editing.classify import outlook, probabilities, shown
 from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, rounds, telling
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.posing import Where, whole
@@ -203,8 +203,8 @@ def most_typical(model: DrawingModel, drawings: Sequence[Sketch], label: int) ->
     points = np.stack([np.concatenate(d.strokes) for d in drawings])
     apart = np.linalg.norm(points[:, None] - points, axis=-1).mean(axis=-1)
     score = -apart.sum(axis=1) / (len(drawings) - 1)
-    if nameable(model.classes, label):
-        score += CLEARNESS * QUICKDRAW_SIZE * shown(model.classes, drawings, label)
+    if (clear := shown(model.classes, drawings, label)) is not None:
+        score += CLEARNESS * QUICKDRAW_SIZE * clear
     return drawings[int(score.argmax())]
 
 

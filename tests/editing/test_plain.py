@@ -119,7 +119,7 @@ def test_a_likely_finished_drawing_gets_nothing_added() -> None:
 
 
 def test_endings_differ_in_class_by_its_probability() -> None:
-    chances = np.array([0.04, 0.64, 0.25, 0.0, 0.07])
+    chances = np.array([0.02, 0.64, 0.27, 0.0, 0.07])
 
     def counted(n: int) -> np.ndarray:
         rngs = [stream(3, Stream.ENDING_LABEL, i) for i in range(200)]
@@ -127,8 +127,8 @@ def test_endings_differ_in_class_by_its_probability() -> None:
         assert (labels[:, 0] == 1).all()  # the likeliest first
         return np.array([[(row == k).sum() for k in range(5)] for row in labels])
 
-    # roots .8, .5 and .26; the least likely are beyond nine tenths of all probability
-    share = 10 * np.sqrt([0.64, 0.25, 0.07]) / np.sqrt([0.64, 0.25, 0.07]).sum()
+    # cube roots .86, .65 and .41; the least likely are beyond 97 % of all probability
+    share = 10 * np.cbrt([0.64, 0.27, 0.07]) / np.cbrt([0.64, 0.27, 0.07]).sum()
     many = counted(10)
     assert np.abs(many[:, [1, 2, 4]] - share).max() <= 1
     assert np.abs(many[:, [1, 2, 4]].mean(axis=0) - share).max() < 0.1
@@ -177,44 +177,38 @@ def test_a_witness_says_nothing_of_classes_that_it_does_not_know() -> None:
     np.testing.assert_array_equal(classify.heard(p, np.full(4, np.nan)), p)
 
 
-def test_pictures_count_when_clear_and_points_when_rough(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    guide, reader = np.log([0.8, 0.1, 0.1]), np.log([0.1, 0.1, 0.8])
+@pytest.mark.parametrize(
+    ("finished", "errors"),
+    [
+        (True, {0.0: 0.6, 0.025: 0.475, 0.05: 0.35, 0.1: 0.175, 0.3: 0.0}),
+        (False, {0.0: 0.45, 0.05: 0.45, 0.085: 0.225, 0.3: 0.0}),
+    ],
+)
+def test_a_picture_counts_as_far_as_it_is_clear(
+    monkeypatch: pytest.MonkeyPatch, finished: bool, errors: dict[float, float]
+) -> None:
+    guide, prior = np.log([0.8, 0.1, 0.1]), np.log([0.2, 0.3, 0.5])
     asked: list[str] = []
     monkeypatch.setattr(classify, "_seen", lambda *what: asked.append("guide") or guide)
-    monkeypatch.setattr(classify, "_read", lambda *what: asked.append("reader") or reader)
-    prior = np.log([0.2, 0.3, 0.5])
-    for error, weights in ((0.0, (0.8, 0.3)), (0.05, (0.55, 0.45)), (0.3, (0.0, 1.0))):
+    for error, weight in errors.items():
         asked.clear()
         monkeypatch.setattr(classify, "error_of", lambda sketch, e=error: e)
-        p = np.exp(prior + weights[0] * guide + weights[1] * reader)
-        found = np.exp(classify.witnessed(prior, CLASSES, half()))
+        p = np.exp(prior + weight * guide)
+        found = np.exp(classify.witnessed(prior, CLASSES, half(), finished))
         np.testing.assert_allclose(found, p / p.sum())
-        assert asked == (["guide", "reader"] if weights[0] else ["reader"])
+        assert bool(asked) == (weight > 0)
 
 
-def test_the_guide_counts_by_how_much_is_there(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    prior, said = np.log([0.2, 0.3, 0.5]), np.log([0.8, 0.1, 0.1])
-    monkeypatch.setattr(classify, "_seen", lambda classes, sketch: said)
-    for share in (0.0, 0.5, 1.0):
-        p = np.exp(prior + share**2 * said)
-        found = np.exp(classify.glimpsed(prior, CLASSES, half(), share))
-        np.testing.assert_allclose(found, p / p.sum())
-    monkeypatch.setattr(classify, "error_of", lambda sketch: 0.3)  # a picture of errors
-    np.testing.assert_array_equal(classify.glimpsed(prior, CLASSES, half(), 1.0), prior)
-
-    # 20 points are there, and 60 or 20 are missing, each as likely
-    chances = np.zeros((1, 97))
-    chances[0, [20, 60]] = 0.5
-    asked: list[float] = []
-    monkeypatch.setattr(Outlook, "missing_probabilities", lambda *others: (chances, None))
+def test_the_guide_is_asked_of_parts_and_wholes(
+    network: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
     monkeypatch.setattr(
-        prospects, "glimpsed", lambda p, classes, sketch, share: asked.append(share) or p
+        prospects, "witnessed", lambda p, classes, sketch, finished: asked.append(finished) or p
     )
-    zigzag = Sketch([[[10 * i, i % 2 * 30] for i in range(20)]])
-    assert zigzag.num_points == 20
-    prospects.guessed(network, CLASSES, zigzag, "end")
-    prospects.guessed(network, CLASSES, zigzag, None)
-    assert asked == [pytest.approx(20 / 60)]
+    for where in ("end", "anywhere", None):
+        prospects.guessed(network, CLASSES, half(), where)
+    assert asked == [False, False, True]
 
 
 def test_a_rough_drawing_is_healed_as_what_it_is_taken_for(

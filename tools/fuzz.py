@@ -364,7 +364,6 @@ def _networks(folder: Path) -> dict[str, Kind]:
     from sketchknitter.nn.stored import save_network
     from sketchknitter.recognizers.outlook import Outlook, OutlookShape
     from sketchknitter.recognizers.picture import Recognizer
-    from sketchknitter.recognizers.points import Reader, ReaderShape
     from sketchknitter.settings import BackboneConfig
     from sketchknitter.systems.registry import make
     from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
@@ -381,7 +380,6 @@ def _networks(folder: Path) -> dict[str, Kind]:
         Checkpoint(config, build_denoiser(config).state_dict(), lengths).save(folder / "m")
         models.append((folder / "m").read_bytes())
     Recognizer(names, 16, 0.03, (8, 16)).save(folder / "guide")
-    Reader(names, ReaderShape((16, 16, 16), 4)).save(folder / "reader")
     Outlook(names, OutlookShape((16, 16, 16), 4)).save(folder / "outlook")
     judge = Judge(names, 16)
     shape = {"classes": names, "size": 16, "width": 0.025, "features": 128, "record": {}}
@@ -398,7 +396,6 @@ def _networks(folder: Path) -> dict[str, Kind]:
     return {
         "model": Kind("a.safetensors", models, tensors_of, SketchKnitter.from_pretrained),
         "guide": of("guide", Recognizer.load),
-        "reader": of("reader", Reader.load),
         "outlook": of("outlook", Outlook.load),
         "judge": of("judge", load_judge),
         "training state": of("state", read_tensors),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from sketchknitter.data.prepare import open_data
+from sketchknitter.raster import render_batch
 from sketchknitter.recognizers.glimpses import AS_DRAWN, rows_of
 from sketchknitter.recognizers.outlook import LONGEST, Outlook, OutlookShape
 from sketchknitter.recognizers.outlook_training import OUTLOOK_CONFIG, GlimpseBatch, OutlookLesson
+from sketchknitter.recognizers.picture import Recognizer
 from sketchknitter.recognizers.training import Splits, teach
 from sketchknitter.sketch import Sketch
 from sketchknitter.training.objective import Streams
@@ -76,3 +80,33 @@ def test_the_told_label_never_reaches_what_is_said_of_the_class(sets: Splits) ->
     lesson.loss(lesson.valid, Streams(0, 0, rows, len(rows))).total.sum().backward()
     assert lesson.network.label.weight.grad is not None
     assert (lesson.network.label.weight.grad.abs().sum(dim=1) > 0).all()
+
+
+def test_the_shipped_recognizers_know_rough_and_half_drawings() -> None:
+    data = os.environ.get("SKETCHKNITTER_DATA")
+    if not data:
+        pytest.skip("needs real drawings: set SKETCHKNITTER_DATA")
+    test, rng = open_data([f"{data}/quickdraw"]).test, np.random.default_rng(0)
+    guide, outlook = Recognizer.load(), Outlook.load()
+    drawings = [test.sketch(int(i)) for i in rng.permutation(len(test))[:150]]
+    laws = {
+        "whole": AS_DRAWN,
+        "rough": replace(AS_DRAWN, rough=1, farthest=(0.1, 0.1)),
+        "half": replace(AS_DRAWN, prefix=1, left=0.5),
+    }
+    right = {}
+    for name, law in laws.items():
+        seen = [law(rows, rng) for rows in rows_of(drawings)]
+        read = [outlook.class_probabilities(s.rows).argmax() for s in seen]
+        pictures = render_batch([s.sketch() for s in seen], guide.size, width=guide.width)
+        with torch.inference_mode():
+            looked = guide(1 - torch.from_numpy(pictures).float()[:, None] / 255).argmax(1)
+        for who, network, guesses in (("outlook", outlook, read), ("guide", guide, looked)):
+            found = [
+                network.classes[int(i)] == d.label for i, d in zip(guesses, drawings, strict=True)
+            ]
+            right[who, name] = np.mean(found)
+    asked = {"whole": (0.88, 0.88), "rough": (0.8, 0.4), "half": (0.58, 0.58)}
+    for name, (reads, looks) in asked.items():
+        assert right["outlook", name] > reads, (name, right)
+        assert right["guide", name] > looks, (name, right)

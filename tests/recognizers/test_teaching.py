@@ -10,6 +10,7 @@ from sketchknitter import Sketch, UserError
 from sketchknitter.cli import stage
 from sketchknitter.data.distort import Distortion, distort
 from sketchknitter.metrics.judge.training import crowding, scribbles
+from sketchknitter.recognizers.picture import Recognizer
 from sketchknitter.recognizers.picture_training import GUIDE_CONFIG, GuideLesson, blur
 from sketchknitter.recognizers.training import Examples, Lesson, Splits, go_on, teach
 from sketchknitter.seeds import Stream, stream
@@ -167,7 +168,7 @@ def few(folder: Path, count: int) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("which", ["judge", "guide", "reader", "outlook"])
+@pytest.mark.parametrize("which", ["judge", "guide", "outlook"])
 def test_the_same_command_writes_the_same_file(which, tmp_path, capsys):
     data = few(tmp_path / "data", 20)
     outs = [tmp_path / "one.safetensors", tmp_path / "two.safetensors"]
@@ -178,13 +179,10 @@ def test_the_same_command_writes_the_same_file(which, tmp_path, capsys):
     assert outs[0].read_bytes() == outs[1].read_bytes()
     from sketchknitter.metrics.judge.network import load_judge
     from sketchknitter.recognizers.outlook import Outlook
-    from sketchknitter.recognizers.picture import Recognizer
-    from sketchknitter.recognizers.points import Reader
 
     load = {
         "judge": load_judge,
         "guide": Recognizer.load,
-        "reader": Reader.load,
         "outlook": Outlook.load,
     }[which]
     made = load(outs[0])
@@ -220,16 +218,14 @@ def test_noise_is_pushed_away_from_everything_and_drawings_from_nothing():
 
 
 def test_training_goes_on_from_earlier_weights_of_the_same_classes():
-    from sketchknitter.recognizers.points import Reader, ReaderShape
+    def guide(*classes: str) -> Recognizer:
+        return Recognizer(classes, 16, channels=(8, 8))
 
-    def reader(*classes: str) -> Reader:
-        return Reader(classes, ReaderShape((8, 8, 8), 1))
-
-    network, earlier = reader("a", "b"), reader("a", "b")
+    network, earlier = guide("a", "b"), guide("a", "b")
     earlier.record = {"seconds": 7}
     assert go_on(network, None) == {}
     assert go_on(network, earlier) == {"start": {"seconds": 7}}
     pairs = zip(network.parameters(), earlier.parameters(), strict=True)
     assert all(torch.equal(p, q) for p, q in pairs)
     with pytest.raises(UserError, match="know other classes"):
-        go_on(network, reader("a", "c"))
+        go_on(network, guide("a", "c"))

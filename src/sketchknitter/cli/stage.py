@@ -28,20 +28,20 @@ examples:
 RECOGNIZERS = """Train one of the small classifiers on labeled drawings.
 
 judge: measures drawings (fid_sketch, recognition); guide: looks at pictures while a drawing is
-healed; reader: tells from the points what a rough or unfinished drawing will be;
-outlook: tells that, how many points are missing, and where the whole drawing will lie.
+healed, and at parts of drawings; outlook: tells from the points what a rough or unfinished drawing
+will be, how many points are missing, and where the whole drawing will lie.
 The same drawings, options and seed give the same file.
 
 examples:
   sketchknitter train --stage judge --data-dir drawings --out judge.safetensors
   sketchknitter train --stage guide --data-dir drawings --out guide.safetensors --iterations 500
-  sketchknitter train --stage reader --data-dir drawings --out r.safetensors --log-dir runs/r
-  sketchknitter train --stage reader --data-dir drawings --out r.safetensors --log-dir runs/r \\
+  sketchknitter train --stage outlook --data-dir drawings --out o.safetensors --log-dir runs/o
+  sketchknitter train --stage outlook --data-dir drawings --out o.safetensors --log-dir runs/o \\
     --resume
 """
 
 
-Recognizer = Literal["judge", "guide", "reader", "outlook"]
+Recognizer = Literal["judge", "guide", "outlook"]
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ class RecognizerOptions:
     start: str = ""
     """weights of the same kind to go on from"""
     iterations: int = 0
-    """training updates; 0 is the number for this recognizer: 8000, 9000, 6000, 6000"""
+    """training updates; 0 is the number for this recognizer: 8000, 9000, 6000"""
     batch_size: int = 0
-    """drawings for each update; 0 is the number for this recognizer: 64, 64, 64, 128"""
+    """drawings for each update; 0 is the number for this recognizer: 64, 64, 128"""
     lr: float = 0.0
     """peak learning rate of AdamW (of Muon for the outlook's hidden matrices twice that); 0 is the
-    number for this recognizer: 0.003, 0.003, 0.002, 0.002"""
+    number for this recognizer: 0.003, 0.003, 0.002"""
     seed: int = -1
-    """same seed, same file; -1 is the number for this recognizer: 1, 2, 4, 5"""
+    """same seed, same file; -1 is the number for this recognizer: 1, 2, 5"""
     precision: Literal["float32", "bfloat16"] = "float32"
     """autocast type; bfloat16 pays off only where the processor has it"""
     log_dir: str = ""
@@ -216,17 +216,11 @@ def _lesson(options: RecognizerOptions, sets: Any) -> tuple[Callable[[], Any], A
 
         guide = Recognizer.load(start) if start else None
         return lambda: GuideLesson(sets, start=guide), GUIDE_CONFIG
-    if options.stage == "outlook":
-        from sketchknitter.recognizers.outlook import Outlook
-        from sketchknitter.recognizers.outlook_training import OUTLOOK_CONFIG, OutlookLesson
+    from sketchknitter.recognizers.outlook import Outlook
+    from sketchknitter.recognizers.outlook_training import OUTLOOK_CONFIG, OutlookLesson
 
-        outlook = Outlook.load(start) if start else None
-        return lambda: OutlookLesson(sets, start=outlook), OUTLOOK_CONFIG
-    from sketchknitter.recognizers.points import Reader
-    from sketchknitter.recognizers.points_training import READER_CONFIG, ReaderLesson
-
-    reader = Reader.load(start) if start else None
-    return lambda: ReaderLesson(sets, None, reader), READER_CONFIG
+    outlook = Outlook.load(start) if start else None
+    return lambda: OutlookLesson(sets, start=outlook), OUTLOOK_CONFIG
 
 
 def _recognizability(argv: list[str]) -> None:

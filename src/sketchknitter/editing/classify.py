@@ -19,9 +19,8 @@ from sketchknitter.editing.plan import Plan
 from sketchknitter.editing.posing import Where, known_of, proposals, state_of, task_of, whole
 from sketchknitter.geometry import QUICKDRAW_SIZE
 from sketchknitter.raster import render
-from sketchknitter.recognizers.outlook import OUTLOOK_WEIGHTS, Outlook, as_seen
+from sketchknitter.recognizers.outlook import LONGEST, OUTLOOK_WEIGHTS, Outlook, as_seen
 from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
-from sketchknitter.recognizers.points import LONGEST, READER_WEIGHTS, Reader
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -88,12 +87,6 @@ def guide(device: torch.device | str = "cpu") -> Recognizer | None:
 
 
 @lru_cache(maxsize=1)
-def reader() -> Reader | None:
-    """The shipped reader, if it is there."""
-    return Reader.load() if READER_WEIGHTS.exists() else None
-
-
-@lru_cache(maxsize=1)
 def outlook() -> Outlook | None:
     """The shipped outlook, or None where there is none."""
     return Outlook.load() if OUTLOOK_WEIGHTS.exists() else None
@@ -128,16 +121,6 @@ def shown(classes: Sequence[str], sketches: Sequence[Sketch], label: int) -> np.
     if network is None or label >= len(classes) or classes[label] not in network.classes:
         return None
     return _looked_at(network, sketches)[:, list(network.classes).index(classes[label])]
-
-
-def _read(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:
-    """The reader's log-probabilities for classes, (C,); NaN for those that it does not know."""
-    network = reader()
-    if network is None:
-        return np.full(len(classes), np.nan)
-    drawn = outline(sketch, most=LONGEST)
-    log_p = network.log_probabilities(drawn.points, drawn.ends, finished)
-    return _among(classes, network.classes, log_p)
 
 
 def _foreseen(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:
@@ -189,11 +172,10 @@ def probabilities(
 ) -> np.ndarray:
     """How likely ``sketch`` shows, or will show, each class of the model, (C,), in all 1.
 
-    Two recognizers are asked: the guide, which looks at the picture, and the reader, which follows
-    the points. For classes that the reader does not know the outlook speaks in its place, and for
-    those that it does not know either, the model itself: it finds the drawing less surprising
-    under the right label (a diffusion classifier, Li et al. 2023; for unfinished drawings with
-    :func:`pilot` as its likelihood).
+    Two recognizers are asked: the outlook, which follows the points, and the guide, which looks at
+    the picture. For classes that the outlook does not know the model itself speaks in its place: it
+    finds the drawing less surprising under the right label (a diffusion classifier, Li et al. 2023;
+    for unfinished drawings with :func:`pilot` as its likelihood).
 
     Args:
         finished: False where something is still to come.
@@ -201,9 +183,7 @@ def probabilities(
     """
     if len(model.classes) == 1:
         return np.ones(1)
-    found = _read(model.classes, sketch, finished)
-    if np.isnan(found).any():
-        found = _foreseen(model.classes, sketch, finished)
+    found = _foreseen(model.classes, sketch, finished)
     if np.isnan(found).any() and finished:
         found = evidence(model, whole(model, sketch, tolerance), tolerance, seed, draws) / TEMPER
     elif np.isnan(found).any():

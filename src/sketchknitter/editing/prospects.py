@@ -27,7 +27,7 @@ TYPICAL = 0.85  # share of the whole's size that a known part is taken to have b
 BELIEVED, SURE = 0.2, 0.5
 # of six endings of a valid half one is meant to be of the right class in 93 % of 620 cases, with
 # shares by the root of the probability and .9 in 90 %
-LIKELY = 0.97
+LIKELY = 0.98
 CLEAN_OR_ROUGH = (0.03, 0.08)  # errors of points (see data.outline) of drawings that are either
 
 
@@ -100,14 +100,14 @@ def ending_labels(
 
     Only the ``n`` likeliest come into question, and what is not among ``LIKELY`` of all
     probability does not. Systematic sampling: a class gets within one of its share of ``n``, which
-    is in proportion to the cube root of its probability, so that a few endings show what the
+    is in proportion to the fourth root of its probability, so that a few endings show what the
     drawing may become and not several times the likeliest.
     """
     order = np.argsort(-probabilities, kind="stable")[:n]
     before = np.cumsum(probabilities[order]) - probabilities[order]
     share = np.zeros_like(probabilities)
     likely = order[before < LIKELY * probabilities.sum()]
-    share[likely] = np.cbrt(probabilities[likely])
+    share[likely] = probabilities[likely] ** 0.25
     places = (np.arange(n) + rng.random()) / n
     drawn = np.searchsorted(np.cumsum(share / share.sum()), places)
     likeliest = int(np.argmax(probabilities))

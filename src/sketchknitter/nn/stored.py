@@ -86,7 +86,7 @@ def read_network(
     first 12 digits of the file's SHA-256.
 
     Args:
-        kind: what it should be, in a word: judge, guide or reader.
+        kind: what it should be, in a word: judge, guide or outlook.
 
     Raises:
         UserError: the file is missing, or is of another kind.

@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sketchknitter.files import WEIGHTS
-from sketchknitter.nn.layers import PLACES, Attention, progress
+from sketchknitter.nn.layers import PLACES, Attention, Conv3, progress
 from sketchknitter.nn.stored import read_network, restore, save_network
-from sketchknitter.recognizers.points import Halved, PointBlock
 
 OUTLOOK_FORMAT = "sketchknitter-outlook/2"
 OUTLOOK_WEIGHTS = WEIGHTS / "outlook.safetensors"
@@ -53,6 +52,33 @@ def as_seen(
     flags[:, 0], flags[:, 1] = ends, rough
     flags[:, 2 + WHERE.index(where)] = 1
     return np.concatenate([place, step, flags], axis=1).astype(np.float32)
+
+
+class PointBlock(nn.Module):
+    """x + f(x) with two convolutions over the points."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm_in, self.conv_in = nn.LayerNorm(channels), Conv3(channels, channels)
+        self.norm_out, self.conv_out = nn.LayerNorm(channels), Conv3(channels, channels, zero=True)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        h = self.conv_in(F.silu(self.norm_in(x)) * mask)
+        return x + self.conv_out(F.silu(self.norm_out(h)) * mask)
+
+
+class Halved(nn.Module):
+    """Pairs of points become one, of more channels."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * channels, out)
+
+    def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        b, n, c = x.shape
+        x = F.pad(x * mask, (0, 0, 0, n % 2)).reshape(b, -1, 2 * c)
+        mask = F.pad(mask, (0, 0, 0, n % 2)).view(b, -1, 2).amax(dim=2)[..., None]
+        return self.linear(x), mask
 
 
 @dataclass(frozen=True)

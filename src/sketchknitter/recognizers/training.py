@@ -1,4 +1,4 @@
-"""How the small classifiers learn: judge, guide and reader differ in what they see, not in this.
+"""How the small classifiers learn: judge, guide and outlook differ in what they see, not in this.
 
 Each is a :class:`Lesson`; :func:`teach` runs it through the one trainer, keeps the averaged weights
 that do best on the validation split, and writes them. The same recipe and seed give the same file.

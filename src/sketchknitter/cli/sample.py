@@ -196,8 +196,10 @@ def _check(options: Sample) -> None:
         raise UserError("--animate shows the drawing order, --denoising the denoising: give one")
     if what.denoising and what.captions:
         raise UserError("--denoising writes no captions; leave --captions out")
-    if what.denoising and options.how.best_of > 1:
-        raise UserError("--denoising shows the one way to each sketch; leave --best-of out")
+    if what.denoising and (options.how.best_of > 1 or (options.how.tries or 1) > 1):
+        raise UserError(
+            "--denoising shows the one way to each sketch; leave --best-of and --tries out"
+        )
     if what.animate and suffix not in (".svg", ".gif"):
         raise UserError(f"--animate writes .svg or .gif, not {suffix}")
     if what.denoising and suffix not in (".svg", ".gif"):

@@ -18,9 +18,8 @@ from sketchknitter.diffusion.timesteps import Grid
 from sketchknitter.editing.plan import Plan
 from sketchknitter.editing.posing import Where, known_of, proposals, state_of, task_of, whole
 from sketchknitter.geometry import QUICKDRAW_SIZE
-from sketchknitter.raster import render
 from sketchknitter.recognizers.outlook import LONGEST, OUTLOOK_WEIGHTS, Outlook, as_seen
-from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
+from sketchknitter.recognizers.picture import guide
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -80,12 +79,6 @@ def choose(surprise: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray
 
 
 # -- what it is ----------------------------------------------------------------------------------
-@lru_cache(maxsize=4)
-def guide(device: torch.device | str = "cpu") -> Recognizer | None:
-    """The shipped recognizer on a device, or None where there is none."""
-    return Recognizer.load().to(device) if GUIDE_WEIGHTS.exists() else None
-
-
 @lru_cache(maxsize=1)
 def outlook() -> Outlook | None:
     """The shipped outlook, or None where there is none."""
@@ -97,16 +90,7 @@ def _seen(classes: Sequence[str], sketch: Sketch) -> np.ndarray:
     network = guide()
     if network is None:
         return np.full(len(classes), np.nan)
-    return _among(classes, network.classes, _looked_at(network, [sketch])[0])
-
-
-@torch.no_grad()
-def _looked_at(network: Recognizer, sketches: Sequence[Sketch]) -> np.ndarray:
-    """A recognizer's log-probabilities of its classes for some drawings, (n, C)."""
-    pictures = np.stack([render(s, network.size, network.width) for s in sketches])
-    ink = 1 - torch.from_numpy(pictures).float()[:, None] / 255
-    log_p: np.ndarray = network(ink).log_softmax(dim=-1).double().numpy()
-    return log_p
+    return _among(classes, network.classes, network.log_probabilities([sketch])[0])
 
 
 def shown(classes: Sequence[str], sketches: Sequence[Sketch], label: int) -> np.ndarray | None:
@@ -120,7 +104,7 @@ def shown(classes: Sequence[str], sketches: Sequence[Sketch], label: int) -> np.
     network = guide()
     if network is None or label >= len(classes) or classes[label] not in network.classes:
         return None
-    return _looked_at(network, sketches)[:, list(network.classes).index(classes[label])]
+    return network.log_probabilities(sketches)[:, list(network.classes).index(classes[label])]
 
 
 def _foreseen(classes: Sequence[str], sketch: Sketch, finished: bool) -> np.ndarray:

@@ -8,13 +8,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sketchknitter.files import WEIGHTS
 from sketchknitter.nn.stored import read_network, restore, save_network
+from sketchknitter.raster import render
+from sketchknitter.sketch import Sketch
 
 GUIDE_FORMAT = "sketchknitter-guide/1"
 GUIDE_WEIGHTS = WEIGHTS / "guide.safetensors"
@@ -85,6 +91,13 @@ class Recognizer(nn.Module):
         """(B, 1, size, size) in [0, 1], ink = 1, to class probabilities (B, C)."""
         return self(ink).softmax(dim=-1)
 
+    @torch.inference_mode()
+    def log_probabilities(self, sketches: Sequence[Sketch]) -> NDArray[np.float64]:
+        """What each drawing shows: log-probabilities of the classes, (n, C)."""
+        pictures = np.stack([render(s, self.size, self.width) for s in sketches])
+        ink = 1 - torch.from_numpy(pictures).float()[:, None] / 255
+        return np.asarray(self(ink).log_softmax(dim=-1).double().numpy())
+
     def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
         """Write weights (fp16) and a JSON header that rebuilds the network; ``record`` says how it
         was made."""
@@ -113,3 +126,24 @@ class Recognizer(nn.Module):
         )
         out.record = header.get("record", {})
         return out
+
+
+@lru_cache(maxsize=4)
+def guide(device: torch.device | str = "cpu") -> Recognizer | None:
+    """The shipped recognizer on a device, or None where there is none."""
+    return Recognizer.load().to(device) if GUIDE_WEIGHTS.exists() else None
+
+
+def clearness(sketches: Sequence[Sketch]) -> NDArray[np.float64]:
+    """How clearly each drawing shows the class of its label: the guide's probability, (n,); NaN
+    where it does not know that class."""
+    out = np.full(len(sketches), np.nan)
+    network = guide()
+    place = {} if network is None else {name: i for i, name in enumerate(network.classes)}
+    known = [i for i, s in enumerate(sketches) if s.label in place]
+    if network is not None and known:
+        log_p = network.log_probabilities([sketches[i] for i in known])
+        out[known] = np.exp(
+            [row[place[sketches[i].label or ""]] for i, row in zip(known, log_p, strict=True)]
+        )
+    return out

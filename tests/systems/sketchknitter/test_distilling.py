@@ -30,6 +30,8 @@ from sketchknitter.settings import (
     DistillConfig,
     Settings,
 )
+from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter import model as home
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import build_denoiser
 from sketchknitter.systems.sketchknitter.distilling import Distilling, DistillTrainer
@@ -324,6 +326,30 @@ def test_the_student_draws_unless_something_else_is_asked(distilled: Path) -> No
     assert sampling_of(found, Completing(steps=9)).student is None
     assert sampling_of(found, Completing(timesteps="quadratic")).student is None
     assert sampling_of(model(), Completing()).student is None
+
+
+def test_the_student_draws_again_what_is_not_recognized(
+    distilled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def never(sketches: list[Sketch]) -> np.ndarray:
+        asked.append(len(sketches))
+        return np.zeros(len(sketches))
+
+    monkeypatch.setattr(home, "clearness", never)
+    found = SketchKnitter.from_pretrained(distilled)
+    assert found.student is not None
+    once = found.sample("cat", 2, tries=1)
+    assert asked == []
+    assert once == found.sample("cat", 2, tries=1, guidance=found.student.guidance)
+    # no other is clearer; with less guidance, for unlikely drawings will be drawn again
+    less = found.sample("cat", 2, tries=1, guidance=2 / 3 * found.student.guidance)
+    assert found.sample("cat", 2) == less != once
+    assert asked == [2, 2, 2, 2]
+    found.sample("cat", 2, steps=7)  # the many-step network
+    visited(found)  # somebody watches
+    assert asked == [2, 2, 2, 2]
 
 
 def test_temperature_is_of_the_noise_that_drawing_starts_from(distilled: Path) -> None:

@@ -25,7 +25,7 @@ Emit = Callable[[say.Event], None]
 Request = say.Guess | say.Complete | say.Heal | say.Vary | say.Interpolate | say.Sample
 
 GROUPS = (1, 5)  # endings drawn together: the first one soon, the others cheaply
-TRIES = 2  # of each ending: two already gain most, and somebody is waiting
+TRIES = 4  # of each ending at most: somebody is waiting
 
 
 def serve(model: SketchKnitter, request: Request, emit: Emit) -> Iterator[None]:

@@ -321,8 +321,8 @@ class Settings:
     eta: float = 0.0
     """DDIM's noise, 0 … 1"""
     guidance: float | None = None
-    """classifier-free guidance weight; 1 is none; by default the model's own (two thirds of it
-    where sketches are tried again), else 3"""
+    """classifier-free guidance weight; 1 is none; by default the model's own (three quarters of
+    it where sketches are tried again), else 3"""
     interval: tuple[float, float] | None = None
     """guidance acts between these shares of T, by default 0.35 0.95; a distilled model has its
     own"""
@@ -333,8 +333,8 @@ class Settings:
     temperature: float = 1.0
     """size of the noise that drawings start from; below 1 they are plainer, above 1 wilder"""
     tries: int | None = None
-    """how often a sketch is drawn at most, until its class is recognized; by default four times by
-    a distilled model in its few steps, else once"""
+    """how often a sketch is drawn at most, until its class is recognized; by default twice by a
+    distilled model in its few steps, else once"""
     best_of: int = 1
     """draw so many for each sketch and keep the most recognizable"""
     encourage: float = 0.0

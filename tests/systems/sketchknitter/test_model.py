@@ -234,9 +234,9 @@ class Guide:
     def __call__(self, sketches: list[Sketch]) -> np.ndarray:
         self.asked.append(len(sketches))
         waiting = np.flatnonzero(~(self.left <= -1))[: len(sketches)]
-        said = np.where(self.left[waiting] == 0, 0.9, 0.1 * (1 + len(self.asked)))
+        said = np.where(self.left[waiting] == 0, 0.9, 0.05 * (1 + len(self.asked)))
         said[np.isnan(self.left[waiting])] = np.nan
-        self.left[waiting] = np.where(said < 0.5, self.left[waiting] - 1, -1)
+        self.left[waiting] = np.where(said < 0.3, self.left[waiting] - 1, -1)
         return said
 
 
@@ -260,7 +260,7 @@ def test_tries_do_not_depend_on_the_batch(
     model: SketchKnitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        home, "clearness", lambda sketches: np.array([s.num_points % 3 / 2 for s in sketches])
+        home, "clearness", lambda sketches: np.array([s.num_points % 3 / 4 for s in sketches])
     )
     many = model.sample("cat", 6, steps=3, tries=4)
     for a, b in zip(many, model.sample("cat", 6, steps=3, tries=4, batch_size=2), strict=True):

@@ -300,6 +300,7 @@ class Judged:
         self.asked: list[tuple[int, int]] = []  # label and how many drawings, of each call
         self.says, self.seen = says, dict[int, int]()
         monkeypatch.setattr(finishing, "shown", self)
+        monkeypatch.setattr(finishing, "finished", lambda n, sketches, name: np.ones(len(sketches)))
 
     def __call__(self, classes, sketches, label: int) -> np.ndarray | None:  # type: ignore[no-untyped-def]
         if label == NONE:
@@ -356,6 +357,40 @@ def test_each_try_has_a_plan_of_its_own(
         (found,) = finished(model, network, half(), 1, 1, tries=8)
         points.add(found.num_points)
     assert len(points) > 1
+
+
+def test_a_clear_part_of_a_drawing_is_no_ending(
+    model, network: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    Judged(monkeypatch, lambda label, k: 0.9)
+    once = finished(model, network, half(), 1, 1, more=9)
+    made: list[int] = []
+
+    def done(network, sketches, name: str) -> np.ndarray:  # type: ignore[no-untyped-def]
+        assert name == CLASSES[1]
+        first = sum(made)
+        made.append(len(sketches))
+        return np.array([float(first + k == 1) for k in range(len(sketches))])
+
+    monkeypatch.setattr(finishing, "finished", done)
+    found = finished(model, network, half(), 1, 1, more=9, tries=8)
+    assert made == [1, 1]  # the second is clear and finished
+    assert apart(found, once) > 1
+
+
+def test_what_is_missing_of_a_drawing_says_whether_it_is_finished(
+    network: Outlook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[int]] = []
+
+    def missing(self, rows, labels):  # type: ignore[no-untyped-def]
+        asked.append(list(labels))
+        return np.array([[0.25, 0.75]]), None
+
+    monkeypatch.setattr(Outlook, "missing_probabilities", missing)
+    assert prospects.finished(network, [half()] * 2, "sun").tolist() == [0.25, 0.25]
+    assert prospects.finished(network, [half()], "moon").tolist() == [0.25]  # no label
+    assert asked == [[3], [3], [4]]
 
 
 def test_clear_endings_are_not_drawn_again(

@@ -17,7 +17,7 @@ from sketchknitter.editing.options import Show, Watch, rounds, telling
 from sketchknitter.editing.plain import FARTHEST, PlainSampling, drawn, example
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.editing.posing import Where
-from sketchknitter.editing.prospects import Outlook, ending_labels, guessed, plans
+from sketchknitter.editing.prospects import Outlook, ending_labels, finished, guessed, plans
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -30,8 +30,8 @@ CALMER = 0.85
 # drawings of barely known classes, cut in half, they come nearer to the original (Chamfer distance
 # 6.9 instead of 7.7 % of the size) and have fewer tangles
 PLAINER = 0.7
-# an ending that shows its class with this probability is not drawn again
-CLEAR = 0.8
+# an ending that is as clear as this is not drawn again
+CLEAR = 0.7
 
 
 def endings(
@@ -92,7 +92,8 @@ class Ending:
         label: index of the class that it shall show; the number of classes is none.
         tries: how often it has been drawn.
         plan, drawing: of the best try.
-        clearness: probability that it shows its class; 1 where nobody can tell.
+        clearness: probability that it shows its class, times the root of that that nothing is
+            missing of it anymore (a part can be clear already); 1 where nobody can tell.
     """
 
     number: int
@@ -177,10 +178,13 @@ class Finishing:
         self, ending: Ending, chosen: Sequence[Plan], drawings: Sequence[Sketch]
     ) -> None:
         ending.tries += len(drawings)
-        log_p = None
+        clearness = np.ones(1)
         if not self._finished(chosen[0]):
-            log_p = shown(self.model.classes, drawings, ending.label)
-        clearness = np.ones(1) if log_p is None else np.exp(log_p)
+            classes = self.model.classes
+            log_p = shown(classes, drawings, ending.label)
+            if log_p is not None:
+                done = finished(self.network, drawings, classes[ending.label])
+                clearness = np.exp(log_p) * np.sqrt(done)
         best = int(clearness.argmax())
         if clearness[best] > ending.clearness:
             ending.plan, ending.drawing = chosen[best], drawings[best]

@@ -190,6 +190,6 @@ class Finishing:
             ending.plan, ending.drawing = chosen[best], drawings[best]
             ending.clearness = float(clearness[best])
 
-    def _stream(self, kind: Stream, ending: Ending, k: int) -> np.random.Generator:
+    def _stream(self, purpose: Stream, ending: Ending, k: int) -> np.random.Generator:
         """Random numbers for try ``k`` of an ending; the first try has the ending's own."""
-        return stream(self.seed, kind, ending.number, *((k,) if k else ()))
+        return stream(self.seed, purpose, ending.number, *((k,) if k else ()))

@@ -109,7 +109,7 @@ class GuideLesson:
             guess = np.concatenate([self.network(_ink(part)).argmax(1).numpy() for part in parts])
         return float((guess == labels).mean())
 
-    def _views(self, sketches: Sequence[Sketch], rng: Stream) -> dict[str, Pictures]:
+    def _views(self, sketches: Sequence[Sketch], purpose: Stream) -> dict[str, Pictures]:
         """Pictures of drawings: whole, of first halves, and of their points moved by a tenth of
         the longer side."""
         out = {"": self._render(sketches, [self.network.width])}
@@ -117,7 +117,7 @@ class GuideLesson:
             ("_half", replace(AS_DRAWN, prefix=1, left=0.5)),
             ("_at_10", replace(AS_DRAWN, rough=1, farthest=(0.1, 0.1))),
         ):
-            chance = stream(0, rng)
+            chance = stream(0, purpose)
             seen = [law(rows, chance).sketch() for rows in rows_of(sketches)]
             out[name] = self._render(seen, [self.network.width])
         return out

@@ -408,6 +408,12 @@ class Editing:
         if self.interval is not None:
             _interval(self.interval)
 
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """How often each drawing of a plain run is drawn, at most, round by round: after each the
+        ones that are good enough are done."""
+        return (1,)
+
 
 @dataclass(frozen=True)
 class Completing(Editing):
@@ -425,6 +431,14 @@ class Completing(Editing):
         super().__post_init__()
         _at_least(self, 0, "resamples")
         _at_least(self, 1, "tries")
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        """1, 1, 2, 4 …, in all ``tries``."""
+        sizes: list[int] = []
+        while sum(sizes) < self.tries:
+            sizes.append(min(max(1, sum(sizes)), self.tries - sum(sizes)))
+        return tuple(sizes)
 
 
 @dataclass(frozen=True)
@@ -452,6 +466,10 @@ class Healing(Varying):
     def __post_init__(self) -> None:
         super().__post_init__()
         _at_least(self, 1, "tries")
+
+    @property
+    def rounds(self) -> tuple[int, ...]:
+        return (self.tries,)
 
 
 @dataclass(frozen=True)

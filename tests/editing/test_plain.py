@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from sketchknitter.data.outline import error_of
+from sketchknitter.data.outline import error_of, outline
 from sketchknitter.editing import classify, finishing, plain, prospects
 from sketchknitter.editing.complete import grouped
 from sketchknitter.editing.plain import PlainSampling
 from sketchknitter.editing.plan import unmoved
 from sketchknitter.editing.posing import whole
-from sketchknitter.recognizers.outlook import Outlook, OutlookShape
+from sketchknitter.recognizers.outlook import Outlook, OutlookShape, as_seen
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Completing
 from sketchknitter.sketch import Sketch
@@ -27,6 +27,7 @@ NONE = len(CLASSES)
 def finished(model, network: Outlook, sketch: Sketch, n: int, label: int | None, **options):  # type: ignore[no-untyped-def]
     """All endings, drawn together."""
     how = options.pop("how", HOW)
+    options["rounds"] = Completing(tries=options.pop("tries", 1)).rounds
     (done,) = finishing.endings(model, network, sketch, [n], label, how, **options)
     return done
 
@@ -260,12 +261,12 @@ def test_the_most_typical_of_several_healings_is_kept(
     sketch = half(2.0, (10.0, 20.0))
     line = np.column_stack([np.arange(9.0), np.zeros(9)])
     several = [Sketch([line + np.array([0, y])]) for y in (0.0, 70.0, 9.0, 8.0, -30.0)]
-    assert plain.most_typical(model, several, NONE) == several[3]
-    assert plain.most_typical(model, several[:1], NONE) == several[0]
+    assert plain.most_typical(several) == several[3]  # no label: nobody can tell
+    assert plain.most_typical(several[:1]) == several[0]
     # a class that shows clearly makes up for some distance, and not for any
-    for clearness, chosen in (([0, 0, 3, 0, 0], 2), ([0, 3, 0, 0, 0], 3), ([0, 9, 0, 0, 0], 1)):
-        monkeypatch.setattr(plain, "shown", lambda *others, c=clearness: np.array(c, float))
-        assert plain.most_typical(model, several, 0) == several[chosen]
+    for nats, chosen in (([0, 0, 3, 0, 0], 2), ([0, 3, 0, 0, 0], 3), ([0, 9, 0, 0, 0], 1)):
+        monkeypatch.setattr(plain, "clearness", lambda drawings, n=nats: np.exp(n) * 1e-6)
+        assert plain.most_typical(several) == several[chosen]
     monkeypatch.undo()
 
     asked: list[int] = []
@@ -294,21 +295,20 @@ def test_the_most_typical_of_several_healings_is_kept(
 
 
 class Judged:
-    """What stands for the guide: drawings of a call show their class as ``says`` tells."""
+    """What stands for the guide: the k-th drawing it is asked about shows its class with
+    probability ``says(k)``; nothing is missing of any."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, says: Callable[[int, int], float]) -> None:
-        self.asked: list[tuple[int, int]] = []  # label and how many drawings, of each call
-        self.says, self.seen = says, dict[int, int]()
-        monkeypatch.setattr(finishing, "shown", self)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, says: Callable[[int], float]) -> None:
+        self.asked: list[int] = []  # how many drawings, of each call
+        self.says = says
+        monkeypatch.setattr(finishing, "clearness", self)
         monkeypatch.setattr(finishing, "finished", lambda n, sketches, name: np.ones(len(sketches)))
 
-    def __call__(self, classes, sketches, label: int) -> np.ndarray | None:  # type: ignore[no-untyped-def]
-        if label == NONE:
-            return None
-        first = self.seen.get(label, 0)
-        self.seen[label] = first + len(sketches)
-        self.asked.append((label, len(sketches)))
-        return np.log([self.says(label, first + k) for k in range(len(sketches))])
+    def __call__(self, sketches: list[Sketch]) -> np.ndarray:
+        first = sum(self.asked)
+        self.asked.append(len(sketches))
+        assert {s.label for s in sketches} == {CLASSES[1]}
+        return np.array([self.says(first + k) for k in range(len(sketches))])
 
 
 def apart(one: list[Sketch], other: list[Sketch]) -> float:
@@ -319,20 +319,21 @@ def apart(one: list[Sketch], other: list[Sketch]) -> float:
 def test_an_ending_is_tried_until_it_shows_its_class(
     model, network: Outlook, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    def ending(clear_at: int, tries: int = 8) -> tuple[list[Sketch], list[tuple[int, int]]]:
-        judged = Judged(monkeypatch, lambda label, k: 0.9 if k == clear_at else 0.5 - k / 100)
+    def ending(clear_at: int, tries: int = 8) -> tuple[list[Sketch], list[int]]:
+        judged = Judged(monkeypatch, lambda k: 0.9 if k == clear_at else 0.5 - k / 100)
         return finished(model, network, half(), 1, 1, more=9, tries=tries), judged.asked
 
     once = finished(model, network, half(), 1, 1, more=9)
     for clear_at, calls in ((0, [1]), (1, [1, 1]), (3, [1, 1, 2]), (5, [1, 1, 2, 4])):
         found, asked = ending(clear_at)
-        assert asked == [(1, n) for n in calls]
+        assert asked == calls
         assert (apart(found, once) < 1e-2) == (clear_at == 0)
     # never clear: the best of all of them
     found, asked = ending(99, tries=7)
     assert apart(found, once) < 1e-2
-    assert sum(n for _, n in asked) == 7
-    # without a class there is nothing to show
+    assert sum(asked) == 7
+    # where nobody can tell the first one is taken
+    monkeypatch.undo()
     frames: list[object] = []
     finished(model, network, half(), 2, NONE, more=9, tries=8, watch=frames.append)
     assert len(frames) == HOW.steps
@@ -353,7 +354,7 @@ def test_each_try_has_a_plan_of_its_own(
     )
     points = set()
     for best in range(8):
-        Judged(monkeypatch, lambda label, k, best=best: 0.9 if k == best else 0.1)
+        Judged(monkeypatch, lambda k, best=best: 0.9 if k == best else 0.1)
         (found,) = finished(model, network, half(), 1, 1, tries=8)
         points.add(found.num_points)
     assert len(points) > 1
@@ -362,7 +363,7 @@ def test_each_try_has_a_plan_of_its_own(
 def test_a_clear_part_of_a_drawing_is_no_ending(
     model, network: Outlook, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]
-    Judged(monkeypatch, lambda label, k: 0.9)
+    Judged(monkeypatch, lambda k: 0.9)
     once = finished(model, network, half(), 1, 1, more=9)
     made: list[int] = []
 
@@ -378,19 +379,17 @@ def test_a_clear_part_of_a_drawing_is_no_ending(
     assert apart(found, once) > 1
 
 
-def test_what_is_missing_of_a_drawing_says_whether_it_is_finished(
-    network: Outlook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[list[int]] = []
-
-    def missing(self, rows, labels):  # type: ignore[no-untyped-def]
-        asked.append(list(labels))
-        return np.array([[0.25, 0.75]]), None
-
-    monkeypatch.setattr(Outlook, "missing_probabilities", missing)
-    assert prospects.finished(network, [half()] * 2, "sun").tolist() == [0.25, 0.25]
-    assert prospects.finished(network, [half()], "moon").tolist() == [0.25]  # no label
-    assert asked == [[3], [3], [4]]
+def test_what_is_missing_of_a_drawing_says_whether_it_is_finished(network: Outlook) -> None:
+    drawings = [half(), Sketch([[[0, 0], [9, 0], [9, 9], [0, 0]]])]
+    for name, label in (("sun", 3), ("moon", 4), (None, 4)):  # 4 is no label
+        found = prospects.finished(network, drawings, name)
+        for drawing, chance in zip(drawings, found, strict=True):
+            known = outline(drawing)
+            alone, _ = network.missing_probabilities(
+                as_seen(known.points, known.ends, "end"), [label]
+            )
+            assert chance == pytest.approx(alone[0, 0], rel=1e-4)
+    assert prospects.finished(network, drawings, "sun")[0] != pytest.approx(found[0], rel=1e-4)
 
 
 def test_clear_endings_are_not_drawn_again(
@@ -398,22 +397,9 @@ def test_clear_endings_are_not_drawn_again(
 ) -> None:  # type: ignore[no-untyped-def]
     frames: list[object] = []
     # of two endings the second is clear
-    Judged(monkeypatch, lambda label, k: 0.9 if k == 1 else 0.1)
+    Judged(monkeypatch, lambda k: 0.9 if k == 1 else 0.1)
     finished(model, network, half(), 2, 1, more=9, tries=2, watch=frames.append)
     assert [len(f.rows) for f in frames] == [2] * 3 + [1] * 3  # type: ignore[attr-defined]
-
-
-def test_the_guide_looks_at_several_drawings_at_once() -> None:
-    guide = classify.guide()
-    assert guide is not None
-    several = [half(), Sketch([[[0, 0], [9, 0], [9, 9], [0, 0]]])]
-    cat = list(guide.classes).index("cat")
-    found = classify.shown(guide.classes, several, cat)
-    assert found is not None
-    for sketch, value in zip(several, found, strict=True):
-        assert value == pytest.approx(classify._seen(guide.classes, sketch)[cat], abs=1e-4)
-    assert classify.shown(["zebra"], several, 0) is None  # it does not know any
-    assert classify.shown(["cat"], several, 1) is None  # no label
 
 
 def test_variations_differ(model) -> None:  # type: ignore[no-untyped-def]
@@ -451,7 +437,7 @@ def test_the_public_way_is_plain_where_the_model_knows_it(
 def test_evaluations_are_counted_beforehand(model, network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     for home in (plain, classify):
         monkeypatch.setattr(home, "outlook", lambda: network)
-    Judged(monkeypatch, lambda label, k: 0.1)  # nothing is clear: all tries are made, 1, 1, 2, 4
+    Judged(monkeypatch, lambda k: 0.1)  # nothing is clear: all tries are made, 1, 1, 2, 4
     # batches are of 32
     for n, tries, batches in ((1, 1, 1), (8, 4, 3), (9, 8, 5)):
         frames: list[object] = []

@@ -1,11 +1,18 @@
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 
-from sketchknitter import UserError
-from sketchknitter.recognizers.picture import GUIDE_WEIGHTS, Recognizer
+from sketchknitter import Sketch, UserError
+from sketchknitter.recognizers import picture
+from sketchknitter.recognizers.picture import (
+    GUIDE_WEIGHTS,
+    Recognizer,
+    clearness,
+    until_recognized,
+)
 
 
 def test_gradients_reach_every_pixel_and_every_weight():
@@ -55,3 +62,54 @@ def test_shipped_guide_is_small_and_says_how_it_was_made():
         record = json.loads(archive.metadata()["sketchknitter"])["record"]
     assert len(guide.classes) == 31
     assert record["test_top1"] > 0.9
+
+
+CAT = [[[0, 0], [9, 0], [9, 9], [0, 0]]]
+
+
+def test_clearness_is_the_guides_probability_of_the_label():
+    network = picture.guide()
+    assert network is not None
+    several = [Sketch(CAT, "cat"), Sketch(CAT, "zebra"), Sketch(CAT), Sketch([CAT[0][:2]], "pig")]
+    found = clearness(several)
+    assert np.isnan(found).tolist() == [False, True, True, False]  # it knows no zebra
+    for i, name in ((0, "cat"), (3, "pig")):
+        alone = network.log_probabilities([several[i]])[0, network.classes.index(name)]
+        assert found[i] == pytest.approx(np.exp(alone), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("shows", "rounds", "kept"),
+    [
+        # what each try shows, of three drawings; which are drawn again; which try is kept
+        ([[0.9, 0.9, 0.9]], [], [0, 0, 0]),
+        ([[0.9, 0.1, 0.2], [0.0, 0.8, 0.1], [0.0, 0.0, 0.25]], [[1, 2], [2]], [0, 1, 2]),
+        ([[0.1, np.nan, 0.9], [0.05, 0.0, 0.0], [0.02, 0.0, 0.0]], [[0], [0]], [0, 0, 0]),
+        ([[0.3, 0.29, 0.9], [0.0, 0.9, 0.0]], [[1]], [0, 1, 0]),
+    ],
+)
+def test_what_is_not_recognized_is_drawn_again(monkeypatch, shows, rounds, kept):
+    def tried(i: int, k: int) -> Sketch:
+        return Sketch([[[i, k], [i + 1, k + 1]]])
+
+    def says(sketches):
+        places = [s.points[0].astype(int) for s in sketches]
+        return np.array([shows[k][i] for i, k in places])
+
+    asked = []
+
+    def draw(rows, streams):
+        asked.append(rows.tolist())
+        # each drawing goes on with a stream of its own, whatever the others do
+        fresh = [np.random.default_rng(i).spawn(2)[len(asked) - 1].random() for i in rows.tolist()]
+        assert [s.random() for s in streams] == fresh
+        return [tried(i, len(asked)) for i in rows.tolist()]
+
+    monkeypatch.setattr(picture, "clearness", says)
+    streams = [np.random.default_rng(i) for i in range(3)]
+    once = [tried(i, 0) for i in range(3)]
+    assert until_recognized(once, draw, streams, 3) == [tried(i, k) for i, k in enumerate(kept)]
+    assert asked == rounds
+    asked.clear()
+    assert until_recognized(once, draw, streams, 1) == once
+    assert asked == []

@@ -27,9 +27,9 @@ examples:
 
 RECOGNIZERS = """Train one of the small classifiers on labeled drawings.
 
-judge: measures drawings (fid_sketch, recognition); guide: looks at pictures while a drawing is
-healed, and at parts of drawings; outlook: tells from the points what a rough or unfinished drawing
-will be, how many points are missing, and where the whole drawing will lie.
+judge: measures drawings (fid_sketch, recognition); guide: tells from the picture what a drawing, or
+a part of one, shows; outlook: tells from the points what a rough or unfinished drawing will be, how
+many points are missing, and where the whole drawing will lie.
 The same drawings, options and seed give the same file.
 
 examples:

@@ -105,7 +105,7 @@ def endings(
             where=where,
             heal=heal,
             more=more,
-            tries=how.tries,
+            rounds=how.rounds,
             seed=seed,
             watch=watch,
             show=show,

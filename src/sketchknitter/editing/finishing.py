@@ -12,12 +12,12 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from sketchknitter.editing.classify import shown
-from sketchknitter.editing.options import Show, Watch, rounds, telling
+from sketchknitter.editing.options import Show, Watch, telling
 from sketchknitter.editing.plain import FARTHEST, PlainSampling, drawn, example
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.editing.posing import Where
 from sketchknitter.editing.prospects import Outlook, ending_labels, finished, guessed, plans
+from sketchknitter.recognizers.picture import clearness
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
@@ -31,7 +31,7 @@ CALMER = 0.85
 # 6.9 instead of 7.7 % of the size) and have fewer tangles
 PLAINER = 0.7
 # an ending that is as clear as this is not drawn again
-CLEAR = 0.7
+CLEAR_ENOUGH = 0.7
 
 
 def endings(
@@ -45,7 +45,7 @@ def endings(
     where: Where = "end",
     heal: float = 0.0,
     more: int | None = None,
-    tries: int = 1,
+    rounds: Sequence[int] = (1,),
     seed: int = 0,
     watch: Watch | None = None,
     show: Show | None = None,
@@ -60,8 +60,8 @@ def endings(
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
         heal: above 0 what was drawn is redrawn as well, as rough as this strength says.
         more: points to add; None draws them from the distribution that ``network`` has learned.
-        tries: how often each ending is drawn at most that has a class, each time with another plan,
-            until one shows it clearly (``CLEAR``); else the one that shows it best is taken.
+        rounds: how often each ending is drawn, at most, round by round, each time with another
+            plan, until one is clear enough; else the clearest is taken.
     """
     calm = CALMER
     if label is None:
@@ -77,8 +77,8 @@ def endings(
     task = Finishing(model, network, sketch, how, where, heal, more, seed, watch, show)
     for a, b in pairwise(accumulate(groups, initial=0)):
         group = [Ending(i, labels[i]) for i in range(a, b)]
-        for size in rounds(tries):
-            if unclear := [e for e in group if e.clearness < CLEAR]:
+        for size in rounds:
+            if unclear := [e for e in group if e.clearness < CLEAR_ENOUGH]:
                 task.attempt(unclear, size)
         yield [task.emitted(e) for e in group]
 
@@ -178,17 +178,16 @@ class Finishing:
         self, ending: Ending, chosen: Sequence[Plan], drawings: Sequence[Sketch]
     ) -> None:
         ending.tries += len(drawings)
-        clearness = np.ones(1)
-        if not self._finished(chosen[0]):
-            classes = self.model.classes
-            log_p = shown(classes, drawings, ending.label)
-            if log_p is not None:
-                done = finished(self.network, drawings, classes[ending.label])
-                clearness = np.exp(log_p) * np.sqrt(done)
-        best = int(clearness.argmax())
-        if clearness[best] > ending.clearness:
+        # only the guide is asked what they show: of classes that the outlook knows and it does not
+        # there were few drawings, and what the outlook chose of 150 valid halves was further from
+        # the original than the first try (Chamfer distance 4.6 instead of 4.4 % of the size)
+        clear = np.ones(1)
+        if not self._finished(chosen[0]) and not np.isnan(p := clearness(drawings)).any():
+            clear = p * np.sqrt(finished(self.network, drawings, drawings[0].label))
+        best = int(clear.argmax())
+        if clear[best] > ending.clearness:
             ending.plan, ending.drawing = chosen[best], drawings[best]
-            ending.clearness = float(clearness[best])
+            ending.clearness = float(clear[best])
 
     def _stream(self, purpose: Stream, ending: Ending, k: int) -> np.random.Generator:
         """Random numbers for try ``k`` of an ending; the first try has the ending's own."""

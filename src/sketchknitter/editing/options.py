@@ -69,15 +69,6 @@ def standing(model: DrawingModel, frame: sampling.Frame) -> list[Sketch]:
     return model.decode(frame.denoised.x0, frame.denoised.pen, frame.task)
 
 
-def rounds(tries: int) -> list[int]:
-    """How often an unclear ending is drawn before it is looked at again: 1, 1, 2, 4 …, in all
-    ``tries``."""
-    sizes: list[int] = []
-    while sum(sizes) < tries:
-        sizes.append(min(max(1, sum(sizes)), tries - sum(sizes)))
-    return sizes
-
-
 def telling(
     model: DrawingModel,
     plans: Sequence[Plan],

@@ -20,8 +20,8 @@ from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.editing.classify import outlook, probabilities, shown
-from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, rounds, telling
+from sketchknitter.editing.classify import outlook, probabilities
+from sketchknitter.editing.options import BATCH, Show, Watch, guided_steps, telling
 from sketchknitter.editing.plan import Plan, emitted, unmoved
 from sketchknitter.editing.posing import Where, whole
 from sketchknitter.editing.prospects import (
@@ -31,8 +31,9 @@ from sketchknitter.editing.prospects import (
     guessed,
 )
 from sketchknitter.geometry import QUICKDRAW_SIZE
+from sketchknitter.recognizers.picture import clearness
 from sketchknitter.seeds import Stream, stream
-from sketchknitter.settings import Completing, Editing, Healing
+from sketchknitter.settings import Editing
 from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.student import Student
@@ -122,10 +123,7 @@ def class_chances(model: DrawingModel, sketch: Sketch, finished: bool) -> np.nda
 def evaluations(model: DrawingModel, how: Editing, method: str, n: int = 1) -> int:
     """How often an edit asks the network for ``n`` drawings at most, in all batches together."""
     if method == "auto" and model.denoiser.condition:
-        sizes = [how.tries if isinstance(how, Healing) else 1]
-        if isinstance(how, Completing):
-            sizes = rounds(how.tries)
-        return sampling_of(model, how).steps * sum(-(-n * size // BATCH) for size in sizes)
+        return sampling_of(model, how).steps * sum(-(-n * size // BATCH) for size in how.rounds)
     return guided_steps(how) * -(-n // BATCH)
 
 
@@ -156,7 +154,7 @@ def redraw(
     examples = [example(p, ~np.isin(p.outline.stroke, list(keep)), off) for p in chosen]
     tell = telling(model, chosen, frozenset(keep), watch, show, tries=tries)
     several = _tried(model, examples, labels, tries, how, tell, seed)
-    typical = [most_typical(model, each, c) for each, c in zip(several, labels, strict=True)]
+    typical = [most_typical(each) for each in several]
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
 
     # what was right already stays as the person drew it, to the last point
@@ -194,17 +192,17 @@ def _tried(
     return [out[a : a + tries] for a in range(0, len(out), tries)]
 
 
-def most_typical(model: DrawingModel, drawings: Sequence[Sketch], label: int) -> Sketch:
-    """The one of several drawings of the same points that is near to the others, and shows class
-    ``label`` where somebody can tell. One that went astray is seldom it, and unlike their mean it
-    is a drawing."""
+def most_typical(drawings: Sequence[Sketch]) -> Sketch:
+    """The one of several drawings of the same points and label that is near to the others, and
+    shows its class where the guide can tell. One that went astray is seldom it, and unlike their
+    mean it is a drawing."""
     if len(drawings) == 1:
         return drawings[0]
     points = np.stack([np.concatenate(d.strokes) for d in drawings])
     apart = np.linalg.norm(points[:, None] - points, axis=-1).mean(axis=-1)
     score = -apart.sum(axis=1) / (len(drawings) - 1)
-    if (clear := shown(model.classes, drawings, label)) is not None:
-        score += CLEARNESS * QUICKDRAW_SIZE * clear
+    log_p = np.log(np.maximum(clearness(drawings), 1e-12))
+    score += CLEARNESS * QUICKDRAW_SIZE * np.nan_to_num(log_p)
     return drawings[int(score.argmax())]
 
 

@@ -96,12 +96,8 @@ def _seen(sketch: Sketch, where: Where, rough: bool = False) -> NDArray[np.float
 def finished(network: Outlook, sketches: Sequence[Sketch], name: str | None) -> NDArray[np.float64]:
     """How probable it is that nothing is missing of drawings of class ``name``, (n,)."""
     label = network.classes.index(name) if name in network.classes else len(network.classes)
-    out = np.empty(len(sketches))
-    for i, sketch in enumerate(sketches):
-        known = outline(sketch, most=LONGEST)
-        seen = as_seen(known.points, known.ends, "end")
-        out[i] = network.missing_probabilities(seen, [label])[0][0, 0]
-    return out
+    known = [outline(sketch, most=LONGEST) for sketch in sketches]
+    return network.finished([as_seen(k.points, k.ends, "end") for k in known], label)
 
 
 def ending_labels(

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from sketchknitter.files import WEIGHTS
 from sketchknitter.nn.layers import PLACES, Attention, Conv3, progress
@@ -181,6 +182,16 @@ class Outlook(nn.Module):
         read = self.read(*_one(rows)).expand(len(labels), -1)
         h = self.features(read, torch.tensor(list(labels)))
         return np.asarray(self.missing(h).double().softmax(dim=-1).numpy()), h
+
+    @torch.inference_mode()
+    def finished(self, drawings: Sequence[NDArray[np.float32]], label: int) -> NDArray[np.float64]:
+        """How probable it is that nothing is missing of drawings with points (n, INPUTS) each,
+        under one label, (B,)."""
+        rows = pad_sequence([torch.from_numpy(rows) for rows in drawings], batch_first=True)
+        lengths = torch.tensor([len(rows) for rows in drawings])
+        mask = torch.arange(rows.shape[1]) < lengths[:, None]
+        h = self.features(self.read(rows, mask), torch.full((len(rows),), label))
+        return np.asarray(self.missing(h).double().softmax(dim=-1)[:, 0].numpy())
 
     @torch.inference_mode()
     def draw_frame(

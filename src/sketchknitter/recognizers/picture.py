@@ -7,7 +7,7 @@ augmentation, so that a model steered by the guide is still measured by another 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any
@@ -24,6 +24,7 @@ from sketchknitter.sketch import Sketch
 
 GUIDE_FORMAT = "sketchknitter-guide/1"
 GUIDE_WEIGHTS = WEIGHTS / "guide.safetensors"
+RECOGNIZED = 0.3  # a drawing that shows its class with this probability is not drawn again
 
 
 class ResidualBlock(nn.Module):
@@ -146,4 +147,34 @@ def clearness(sketches: Sequence[Sketch]) -> NDArray[np.float64]:
         out[known] = np.exp(
             [row[place[sketches[i].label or ""]] for i, row in zip(known, log_p, strict=True)]
         )
+    return out
+
+
+def until_recognized(
+    sketches: Sequence[Sketch],
+    draw: Callable[[np.ndarray, list[np.random.Generator]], list[Sketch]],
+    streams: Sequence[np.random.Generator],
+    tries: int,
+) -> list[Sketch]:
+    """``sketches``, those drawn again whose class the guide does not recognize: of up to ``tries``
+    drawings of each, the first that it recognizes, or the one that shows its class most clearly.
+
+    Args:
+        draw: draws those of some numbers anew, from streams of their own.
+        streams: of the sketches; further ones are their children.
+    """
+    if tries == 1:
+        return list(sketches)
+    out, clear = list(sketches), clearness(sketches)
+    children: dict[int, list[np.random.Generator]] = {}
+    for k in range(tries - 1):
+        rows = np.flatnonzero(clear < RECOGNIZED)  # NaN is not: nobody could tell
+        if not len(rows):
+            break
+        for i in rows.tolist():
+            children.setdefault(i, streams[i].spawn(tries - 1))
+        new = draw(rows, [children[i][k] for i in rows.tolist()])
+        for i, sketch, p in zip(rows.tolist(), new, clearness(new), strict=True):
+            if p > clear[i]:
+                out[i], clear[i] = sketch, p
     return out

@@ -23,6 +23,7 @@ from sketchknitter.diffusion.sampler import Renoised
 from sketchknitter.editing.model import SketchKnitter
 from sketchknitter.editing.plain import sampling_of
 from sketchknitter.errors import UserError
+from sketchknitter.recognizers import picture
 from sketchknitter.settings import (
     AugmentConfig,
     Completing,
@@ -31,7 +32,6 @@ from sketchknitter.settings import (
     Settings,
 )
 from sketchknitter.sketch import Sketch
-from sketchknitter.systems.sketchknitter import model as home
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import build_denoiser
 from sketchknitter.systems.sketchknitter.distilling import Distilling, DistillTrainer
@@ -337,7 +337,7 @@ def test_the_student_draws_again_what_is_not_recognized(
         asked.append(len(sketches))
         return np.zeros(len(sketches))
 
-    monkeypatch.setattr(home, "clearness", never)
+    monkeypatch.setattr(picture, "clearness", never)
     found = SketchKnitter.from_pretrained(distilled)
     assert found.student is not None
     once = found.sample("cat", 2, tries=1)

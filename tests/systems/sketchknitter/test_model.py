@@ -13,8 +13,8 @@ import torch
 from sketchknitter import Sketch, SketchKnitter
 from sketchknitter.data.codec import Codec
 from sketchknitter.errors import UserError
+from sketchknitter.recognizers import picture
 from sketchknitter.settings import BackboneConfig, DiffusionConfig, Settings
-from sketchknitter.systems.sketchknitter import model as home
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.model import LEAST_BATCH, SamplingProgress, _alike
@@ -223,46 +223,18 @@ def test_bad_requests(model: SketchKnitter, options: dict, message: str) -> None
         model.sample(**options)
 
 
-class Guide:
-    """What stands for the guide: it recognizes each drawing from its try ``clear[i]`` on."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, clear: list[int]) -> None:
-        self.left = np.array(clear, float)
-        self.asked: list[int] = []
-        monkeypatch.setattr(home, "clearness", self)
-
-    def __call__(self, sketches: list[Sketch]) -> np.ndarray:
-        self.asked.append(len(sketches))
-        waiting = np.flatnonzero(~(self.left <= -1))[: len(sketches)]
-        said = np.where(self.left[waiting] == 0, 0.9, 0.05 * (1 + len(self.asked)))
-        said[np.isnan(self.left[waiting])] = np.nan
-        self.left[waiting] = np.where(said < 0.3, self.left[waiting] - 1, -1)
-        return said
-
-
-def test_a_sketch_is_drawn_again_until_it_is_recognized(
-    model: SketchKnitter, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    once = model.sample("cat", 4, steps=3, tries=1)
-    guide = Guide(monkeypatch, [0, 2, 1, np.nan])
-    found = model.sample("cat", 4, steps=3, tries=4)
-    assert guide.asked == [4, 2, 1]
-    # one is clear at once, of one nobody can tell
-    assert sum(a == b for a, b in zip(found, once, strict=True)) == 2
-    # of those that never are the clearest stays: here the last one
-    guide = Guide(monkeypatch, [9])
-    (last,) = model.sample("cat", 1, steps=3, tries=3)
-    assert guide.asked == [1, 1, 1]
-    assert last != model.sample("cat", 1, steps=3, tries=1)[0]
-
-
 def test_tries_do_not_depend_on_the_batch(
     model: SketchKnitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # never recognized, so that of four tries the clearest is kept: the one with the least ink
     monkeypatch.setattr(
-        home, "clearness", lambda sketches: np.array([s.num_points % 3 / 4 for s in sketches])
+        picture,
+        "clearness",
+        lambda sketches: np.array([0.1 / (1 + s.ink_length) for s in sketches]),
     )
-    many = model.sample("cat", 6, steps=3, tries=4)
+    once, many = (model.sample("cat", 6, steps=3, tries=n) for n in (1, 4))
+    assert all(a.ink_length <= b.ink_length for a, b in zip(many, once, strict=True))
+    assert sum(a != b for a, b in zip(many, once, strict=True)) >= 3
     for a, b in zip(many, model.sample("cat", 6, steps=3, tries=4, batch_size=2), strict=True):
         assert np.abs(a.points - b.points).max() < 0.01
 
@@ -270,9 +242,10 @@ def test_tries_do_not_depend_on_the_batch(
 def test_a_network_that_is_not_distilled_draws_once(
     model: SketchKnitter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    guide = Guide(monkeypatch, [9, 9])
+    asked: list[int] = []
+    monkeypatch.setattr(picture, "clearness", lambda sketches: asked.append(len(sketches)))
     model.sample("cat", 2, steps=3)
-    assert guide.asked == []
+    assert asked == []
 
 
 def test_save_and_load(model: SketchKnitter, tmp_path: Path) -> None:

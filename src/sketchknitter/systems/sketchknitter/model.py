@@ -26,7 +26,7 @@ from sketchknitter.diffusion.guidance.encouraged import Encouraged
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import SettingError, UserError
 from sketchknitter.files import MODEL
-from sketchknitter.recognizers.picture import clearness
+from sketchknitter.recognizers.picture import until_recognized
 from sketchknitter.recognizers.recognizability import Recognizability
 from sketchknitter.recognizers.scorer import Scorer, best_of
 from sketchknitter.seeds import Stream, fresh_seed, stream, taken_turn
@@ -83,11 +83,11 @@ class _Report:
 
 # what is evaluated, how it steps, and at which levels
 Way = tuple[sampling.Model, sampling.Method, policies.Timesteps]
-# how often a few-step sketch is drawn at most, the probability below which it is drawn again, and
-# the share of the student's guidance that is enough then. Of 1,860 drawings, against the valid
-# split: fid_sketch 2.7 instead of 2.9, recall .70 instead of .69, 96.6 instead of 94.9 %
-# recognized. More tries and a higher bound do little more and cost time (docs/model_card.md)
-TRIES, RECOGNIZED, LESS = 2, 0.3, 0.75
+# how often a few-step sketch is drawn at most, and the share of the student's guidance that is
+# enough then. Of 1,860 drawings, against the valid split: fid_sketch 2.7 instead of 2.9, recall .70
+# instead of .69, 96.6 instead of 94.9 % recognized. More tries and a higher bound do little more
+# and cost time (docs/model_card.md)
+TRIES, LESS_GUIDANCE = 2, 0.75
 
 
 class DrawingModel:
@@ -374,7 +374,7 @@ class DrawingModel:
             tries = TRIES if student and settings.best_of == 1 and not watched else 1
         guidance = settings.guidance
         if guidance is None and student and tries > 1:
-            guidance = LESS * student.guidance
+            guidance = LESS_GUIDANCE * student.guidance
         return replace(settings, tries=tries, guidance=guidance)
 
     def _label_indices(self, label: Label) -> list[int] | None:
@@ -579,36 +579,6 @@ class DrawingModel:
         if not k:  # trained without labels: everything is "no label"
             return 0
         return self.classes.index(self.usual_classes[taken_turn(seed, number, k)])
-
-
-def until_recognized(
-    sketches: Sequence[Sketch],
-    draw: Callable[[np.ndarray, list[np.random.Generator]], list[Sketch]],
-    streams: Sequence[np.random.Generator],
-    tries: int,
-) -> list[Sketch]:
-    """``sketches``, those drawn again whose class the guide does not recognize: of up to ``tries``
-    drawings of each, the first that it recognizes, or the one that shows its class most clearly.
-
-    Args:
-        draw: draws those of some numbers anew, from streams of their own.
-        streams: of the sketches; further ones are their children.
-    """
-    if tries == 1:
-        return list(sketches)
-    out, clear = list(sketches), clearness(sketches)
-    children: dict[int, list[np.random.Generator]] = {}
-    for k in range(tries - 1):
-        rows = np.flatnonzero(clear < RECOGNIZED)  # NaN is not: nobody could tell
-        if not len(rows):
-            break
-        for i in rows.tolist():
-            children.setdefault(i, streams[i].spawn(tries - 1))
-        new = draw(rows, [children[i][k] for i in rows.tolist()])
-        for i, sketch, p in zip(rows.tolist(), new, clearness(new), strict=True):
-            if p > clear[i]:
-                out[i], clear[i] = sketch, p
-    return out
 
 
 def window_of(batch_size: int) -> int:

@@ -16,7 +16,7 @@ from sketchknitter.editing.plan import unmoved
 from sketchknitter.editing.posing import whole
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape, as_seen
 from sketchknitter.seeds import Stream, stream
-from sketchknitter.settings import Completing
+from sketchknitter.settings import Completing, Healing
 from sketchknitter.sketch import Sketch
 from tiny_model import CLASSES, half, tiny
 
@@ -444,6 +444,11 @@ def test_evaluations_are_counted_beforehand(model, network: Outlook, monkeypatch
         how = Completing(steps=3, tries=tries)
         model.complete(half(), n, label="box", more=5, settings=how, watch=frames.append)
         assert plain.evaluations(model, how, "auto", n) == len(frames) == 3 * batches
+    for tries, batches in ((1, 1), (33, 2)):
+        frames = []
+        healing = Healing(steps=3, tries=tries)
+        model.heal(half(), label="box", strength=0.3, settings=healing, watch=frames.append)
+        assert plain.evaluations(model, healing, "auto") == len(frames) == 3 * batches
 
 
 def test_a_model_that_does_not_see_is_guided(network: Outlook, monkeypatch) -> None:  # type: ignore[no-untyped-def]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import re
 import shlex
 import subprocess
@@ -299,6 +300,35 @@ def test_help_has_examples_and_never_loads_torch(verb: str) -> None:
     assert done.returncode == 0, done.stderr
     assert f"sketchknitter {verb}".strip() in done.stdout
     assert "examples:" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("own", "found"),
+    [
+        ({}, "1000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "None"),
+    ],
+)
+def test_how_threads_wait_is_settled_before_torch_is_imported(
+    own: dict[str, str], found: str
+) -> None:
+    code = (
+        "import os, sys\n"
+        "from sketchknitter.cli import main\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *others):\n"
+        "        if name == 'torch':\n"
+        "            print(os.environ.get('GOMP_SPINCOUNT'))\n"
+        "            sys.exit(0)\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "main(['sample', '-n', '1'])"
+    )
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=kept | own
+    )
+    assert done.stdout.split() == [found], done.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
+from sketchknitter.cli.process import wait_asleep
 from sketchknitter.errors import SettingError, UserError
 
 # verb -> (module, what it does); the module has ``run(argv: list[str]) -> None``
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> None:
     if args[0] not in VERBS:
         print(f"error: no verb {args[0]!r}; one of: {', '.join(VERBS)}", file=sys.stderr)
         sys.exit(2)
+    wait_asleep()
     try:
         import_module(f"sketchknitter.cli.{VERBS[args[0]][0]}").run(args[1:])
     except UserError as error:

@@ -148,6 +148,13 @@ def test_wrong_options_are_refused_before_any_work(weights, drawing, tmp_path, c
     out = ["-o", str(tmp_path / "x.svg"), "--model-path", weights]
     assert "no class" in fails(["complete", str(drawing), "--class", "zebra", *out], capsys)
     assert "-n 1" in fails(["complete", str(drawing), "--inside", *out], capsys)
+    assert "--heal must lie in" in fails(["complete", str(drawing), "--heal", "2", *out], capsys)
+    assert "stroke numbers" in fails(["heal", str(drawing), "--keep", "²", *out], capsys)
+    latin = drawing.with_name("latin.svg")
+    text = drawing.read_text().replace("</svg>", "<!-- caf\xe9 --></svg>")
+    latin.write_bytes(('<?xml version="1.0" encoding="latin-1"?>' + text).encode("latin-1"))
+    inside = ["complete", str(latin), "-n", "1", "--inside", *out]
+    assert "latin.svg: --inside needs an .svg file in UTF-8" in fails(inside, capsys)
     assert "0,2" in fails(["heal", str(drawing), "--keep", "a", *out], capsys)
     assert "no stroke 9" in fails(["heal", str(drawing), "--keep", "9", *out], capsys)
     assert "strength" in fails(["heal", str(drawing), "--strength", "2", *out], capsys)

@@ -402,6 +402,18 @@ def test_clear_endings_are_not_drawn_again(
     assert [len(f.rows) for f in frames] == [2] * 3 + [1] * 3  # type: ignore[attr-defined]
 
 
+def test_strokes_that_the_model_is_not_shown_stay(model) -> None:  # type: ignore[no-untyped-def]
+    crowd = Sketch([[[9 * i, j], [9 * i + 5 + i % 7, j + 4]] for i in range(10) for j in range(9)])
+    shown = set(outline(crowd).stroke.tolist())
+    hidden = {i for i in range(len(crowd)) if i not in shown}
+    assert hidden
+    healed = model.heal(crowd, 0.3)
+    (varied,) = plain.variations(model, crowd, 1, NONE, HOW)
+    for new in (healed, varied):
+        kept = {s.tobytes() for s in new.strokes}
+        assert all(crowd.strokes[i].tobytes() in kept for i in hidden)
+
+
 def test_variations_differ(model) -> None:  # type: ignore[no-untyped-def]
     out = plain.variations(model, half(), 3, 1, HOW)
     assert len({hash(s) for s in out}) == 3

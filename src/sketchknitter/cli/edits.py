@@ -167,7 +167,10 @@ def into_svg(source: str, new: Sequence[Any], extent: float, color: str = "black
     from sketchknitter.io.svg_read import viewport
     from sketchknitter.io.svg_write import stroke_svg
 
-    text = Path(source).read_text(encoding="utf-8-sig")
+    try:
+        text = Path(source).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{source}: --inside needs an .svg file in UTF-8") from None
     end = text.rfind("</")
     if Path(source).suffix.lower() != ".svg" or end < 0 or "svg" not in text[end:]:
         raise UserError(f"{source}: --inside needs an .svg file that ends in </svg>")

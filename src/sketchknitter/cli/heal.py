@@ -52,7 +52,7 @@ def strokes_of(text: str) -> tuple[int, ...]:
         UserError: something else.
     """
     words = [w for w in text.replace(",", " ").split() if w]
-    if bad := [w for w in words if not w.isdigit()]:
+    if bad := [w for w in words if not w.isdecimal()]:
         raise UserError(f"--keep takes stroke numbers such as 0,2, not {bad[0]!r}")
     return tuple(int(w) for w in words)
 

@@ -75,7 +75,7 @@ def run(argv: list[str]) -> None:
     edits.write(new, what.output, captions=what.captions, **paper)
     guess = None if sketch.label else guess_of(model, sketch, None, what.method)
     note = edits.class_note(what.label, [new[0].label], guess)
-    print(
-        f"varied {note}: {len(new)} drawings, on average"
-        f" {spread_of(new):.1%} of their size apart, {clock}; {what.output}"
-    )
+    count = "1 drawing"
+    if len(new) > 1:
+        count = f"{len(new)} drawings, on average {spread_of(new):.1%} of their size apart"
+    print(f"varied {note}: {count}, {clock}; {what.output}")

@@ -86,7 +86,7 @@ def endings(
     check_method(method)
     check(sketch)
     check_where(where)
-    check_strength(heal)
+    check_strength(heal, "heal")
     if n < 1:
         raise SettingError("n", f"must be at least 1, not {n}")
     if more is not None and more < 0:

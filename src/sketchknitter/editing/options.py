@@ -112,6 +112,6 @@ def anchored_to(model: DrawingModel, known: Known, how: Editing) -> Anchored:
     )
 
 
-def check_strength(strength: float) -> None:
+def check_strength(strength: float, name: str = "strength") -> None:
     if not 0 <= strength <= 1:
-        raise SettingError("strength", f"must lie in 0 … 1, not {strength}")
+        raise SettingError(name, f"must lie in 0 … 1, not {strength}")

@@ -102,8 +102,10 @@ def emitted(plan: Plan, drawn: Sketch, kept: frozenset[int], label: str | None) 
             elif mine not in seen:
                 seen.add(mine)
                 out.append(plan.outline.source.strokes[mine])
-    # strokes that the model was not shown, or did not come to
-    out += [plan.outline.source.strokes[i] for i in sorted(kept - seen)]
+    # strokes that the model was not shown stay, and those to keep that it did not come to
+    strokes = plan.outline.source.strokes
+    unseen = set(range(len(strokes))) - set(plan.outline.stroke.tolist())
+    out += [strokes[i] for i in sorted((unseen | kept) - seen)]
     return Sketch(out, label)
 
 

@@ -396,7 +396,8 @@ class Editing:
     """size of the noise that new parts start from, against the usual one; below 1 they are plainer,
     above 1 wilder"""
     lean: bool = True
-    """let new parts lean on known ones through the network; twice the time of a plain step"""
+    """let new parts lean on known ones through the network, in twice the time; a plain run has no
+    use for it"""
 
     def __post_init__(self) -> None:
         if self.steps is not None:
@@ -422,7 +423,7 @@ class Completing(Editing):
     timesteps: str | None = None
     """which noise levels are visited: uniform (the default), trailing, quadratic, geometric …"""
     resamples: int = 0
-    """how often each step is taken back and repeated (RePaint)"""
+    """how often each step is taken back and repeated (RePaint); a plain run has no use for it"""
     tries: int = 12
     """how often each ending is drawn at most in a plain run: until one shows its class clearly;
     else the one that shows it best is kept"""

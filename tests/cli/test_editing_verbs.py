@@ -1,10 +1,11 @@
 import json
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from sketchknitter import io
-from sketchknitter.cli import main
+from sketchknitter.cli import edits, main
 from sketchknitter.editing import classify as guessing
 from sketchknitter.editing import heal as healing
 from sketchknitter.sketch import Sketch
@@ -87,10 +88,10 @@ def test_complete_says_when_there_is_nothing_to_add(
 ):
     words = ["complete", str(drawing), "-n", "2", "--class", "box", "--model-path", weights, *FAST]
     words += ["-o", str(tmp_path / "done.svg")]
-    main([*words, "--more", "9"])
-    assert "looks finished" not in capsys.readouterr().out
     complete = "sketchknitter.editing.complete.complete"
     monkeypatch.setattr(complete, lambda model, sketch, n, **options: [sketch] * n)
+    main([*words, "--more", "9"])
+    assert "looks finished" not in capsys.readouterr().out
     main(words)
     assert "nothing was added: it looks finished; --more" in capsys.readouterr().out
 
@@ -106,6 +107,64 @@ def test_complete_inside_keeps_the_rest_of_the_file(weights, drawing, tmp_path):
     inside, alone = Sketch.open(out), Sketch.open(tmp_path / "one.ndjson")
     assert len(inside) == len(alone) > 2
     assert np.allclose(inside.points, alone.points, atol=0.01)
+
+
+def test_complete_inside_speaks_of_strokes_as_svg_does_whatever_the_file_calls_its_own(
+    weights, tmp_path
+):
+    source, out = tmp_path / "prefixed.svg", tmp_path / "out.svg"
+    source.write_text(
+        '<svg:svg xmlns:svg="http://www.w3.org/2000/svg" width="200" height="200">'
+        '<svg:path d="M10 10 L150 20 L90 90"/></svg:svg>'
+    )
+    argv = ["complete", str(source), "-n", "1", "--inside", "-o", str(out)]
+    main([*argv, "--class", "none", "--model-path", weights, *FAST])
+    root = ElementTree.fromstring(out.read_text())
+    assert len(root) == 2
+    assert {e.tag.split("}")[0] for e in root.iter()} == {"{http://www.w3.org/2000/svg"}
+
+
+def test_a_class_is_called_guessed_only_where_it_was(weights, tmp_path, capsys):
+    for word, note in (("box", "the file's own word"), ("zzz", "guessed"), (None, "guessed")):
+        path = tmp_path / "one.ndjson"
+        io.write([half().with_label(word)], path)
+        for verb in ("complete", "heal", "vary"):
+            out = ["-o", str(tmp_path / "out.ndjson"), "--model-path", weights]
+            main([verb, str(path), *out, *(FAST if verb == "complete" else [])])
+            assert f"({note}; --class names another)" in capsys.readouterr().out
+
+
+def test_a_few_classes_are_named_and_the_others_counted():
+    names = [f"kind {i}" for i in range(9)]
+    asked = edits.Drawing(label="box")
+    words = edits.taken_for(tiny(), asked, half(), names)
+    assert words == "as kind 0, kind 1, kind 2, kind 3, kind 4, kind 5 and 3 more"
+    assert edits.taken_for(tiny(), asked, half(), names[:6]) == words.removesuffix(" and 3 more")
+
+
+def test_a_crowd_of_strokes_is_spoken_of(weights, tmp_path, capsys):
+    path = tmp_path / "crowd.ndjson"
+    io.write([Sketch([[[9 * i, j], [9 * i + 5, j + 4]] for i in range(7) for j in range(9)])], path)
+    main(["heal", str(path), "-o", str(tmp_path / "out.ndjson"), "--model-path", weights])
+    assert "63 strokes; the model sees the longest, the others stay" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["heal", "vary"])
+def test_strength_0_changes_nothing_but_the_name(weights, drawing, tmp_path, capsys, verb):
+    out = tmp_path / "same.ndjson"
+    argv = [verb, str(drawing), "--strength", "0", "-o", str(out), "--model-path", weights]
+    main([*argv, "--class", "box"])
+    assert "strength 0 changes nothing" in capsys.readouterr().out
+    for same in io.read(out):
+        assert same.label == "box"
+        assert np.allclose(same.points, Sketch.open(drawing).points, atol=1e-3)
+    assert "no class" in fails([*argv, "--class", "zzz"], capsys)
+
+
+def test_interpolate_says_what_it_draws(weights, drawing, tmp_path, capsys):
+    out = ["-o", str(tmp_path / "way.svg"), "--model-path", weights, "--steps", "3", "-n", "3"]
+    main(["interpolate", str(drawing), str(drawing), *out, "--class", "box"])
+    assert "drawn as box," in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -149,6 +208,8 @@ def test_wrong_options_are_refused_before_any_work(weights, drawing, tmp_path, c
     assert "no class" in fails(["complete", str(drawing), "--class", "zebra", *out], capsys)
     assert "-n 1" in fails(["complete", str(drawing), "--inside", *out], capsys)
     assert "--heal must lie in" in fails(["complete", str(drawing), "--heal", "2", *out], capsys)
+    more = ["complete", str(drawing), "--method", "guided", "--more", "9", *out]
+    assert "--more is of the plain way" in fails(more, capsys)
     assert "stroke numbers" in fails(["heal", str(drawing), "--keep", "²", *out], capsys)
     latin = drawing.with_name("latin.svg")
     text = drawing.read_text().replace("</svg>", "<!-- caf\xe9 --></svg>")

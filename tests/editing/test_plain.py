@@ -14,6 +14,7 @@ from sketchknitter.editing.complete import grouped
 from sketchknitter.editing.plain import PlainSampling
 from sketchknitter.editing.plan import unmoved
 from sketchknitter.editing.posing import whole
+from sketchknitter.errors import UserError
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape, as_seen
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Completing, Healing
@@ -412,6 +413,27 @@ def test_strokes_that_the_model_is_not_shown_stay(model) -> None:  # type: ignor
     for new in (healed, varied):
         kept = {s.tobytes() for s in new.strokes}
         assert all(crowd.strokes[i].tobytes() in kept for i in hidden)
+
+
+def test_no_more_is_added_than_the_model_can_see_beside_the_drawing(
+    model, network, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    for home in (plain, classify):
+        monkeypatch.setattr(home, "outlook", lambda: network)
+    longest = model.config.codec.max_points
+    seen = len(outline(half()))
+    (done,) = model.complete(half(), 1, label="box", more=longest - seen, steps=3)
+    assert done.num_points > half().num_points
+    for more in (-1, longest - seen + 1):
+        with pytest.raises(UserError, match=f"more must lie in 0 … {longest - seen}"):
+            model.complete(half(), 1, label="box", more=more, steps=3)
+    # of a drawing of many points a quarter of what the model draws is shown
+    turns = np.random.default_rng(0).uniform(0, 200, (400, 2))
+    assert prospects.room(Sketch([turns]), longest) == longest - longest // 4
+
+
+def test_variations_of_strength_0_are_the_drawing(model) -> None:  # type: ignore[no-untyped-def]
+    assert model.vary(half(), 2, 0.0, label="box") == [half().with_label("box")] * 2
 
 
 def test_variations_differ(model) -> None:  # type: ignore[no-untyped-def]

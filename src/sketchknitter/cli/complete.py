@@ -68,9 +68,10 @@ def run(argv: list[str]) -> None:
     if paper and what.inside:
         raise UserError("--inside keeps the file's own page; leave --paper out")
     sketch = edits.read(what.file)
+    page = edits.svg_text(what.file) if what.inside else ""
     model = edits.load(what)
     from sketchknitter.editing.complete import complete
-    from sketchknitter.editing.plain import evaluations, guess_of
+    from sketchknitter.editing.plain import evaluations
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
@@ -92,18 +93,15 @@ def run(argv: list[str]) -> None:
     if what.inside:
         old = {s.tobytes() for s in sketch.strokes}
         new = [s for s in done[0].strokes if s.tobytes() not in old]
-        edits.write_text(edits.into_svg(what.file, new, sketch.extent), what.output)
+        edits.write_text(edits.into_svg(page, what.file, new, sketch.extent), what.output)
     else:
         edits.write(done, what.output, captions=what.captions, **paper)
     apart = ""
     if what.n > 1:
         kept = None if what.heal else sketch
         apart = f", new ink {spread_of(done, kept):.1%} of the size apart on average"
-    guess = None if sketch.label else guess_of(model, sketch, what.where, what.method)
-    print(
-        f"finished {edits.class_note(what.label, [d.label for d in done], guess)}: {what.n} ending"
-        f"{'s' * (what.n > 1)}{apart}, {clock}; {what.output}"
-    )
+    taken = edits.taken_for(model, what, sketch, [d.label for d in done], what.where)
+    print(f"finished {taken}: {what.n} ending{'s' * (what.n > 1)}{apart}, {clock}; {what.output}")
     if what.more is None and all(d.num_points == sketch.num_points for d in done):
         print("nothing was added: it looks finished; --more 12 adds so many points all the same")
 

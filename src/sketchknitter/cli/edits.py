@@ -19,11 +19,13 @@ from sketchknitter.errors import UserError
 if TYPE_CHECKING:
     from sketchknitter.diffusion.sampler import Frame
     from sketchknitter.editing.model import SketchKnitter
-    from sketchknitter.editing.prospects import Guess
+    from sketchknitter.editing.posing import Where
     from sketchknitter.sketch import Sketch
 
 NOT_NAMED = "guess"
 MANY_POINTS = 1000  # above which a person is warned that the model sees a simplified copy
+MANY_STROKES = 48  # above which it does not see all of them
+MANY_CLASSES = 6  # classes named in one line
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,11 @@ def read(path: str) -> Sketch:
     if sketch.num_points > MANY_POINTS:
         print(
             f"note: {path} has {sketch.num_points} points; the model sees a simplified copy",
+            file=sys.stderr,
+        )
+    if len(sketch) > MANY_STROKES:
+        print(
+            f"note: {path} has {len(sketch)} strokes; the model sees the longest, the others stay",
             file=sys.stderr,
         )
     return sketch
@@ -137,50 +144,79 @@ class Clock:
         return f"{time.perf_counter() - self.start:.1f} s"
 
 
-def class_note(asked: str, found: Sequence[str | None], guess: Guess | None = None) -> str:
-    """What drawings were taken for, in words.
+def taken_for(
+    model: SketchKnitter,
+    what: Drawing,
+    sketch: Sketch,
+    found: Sequence[str | None],
+    where: Where | None = None,
+) -> str:
+    """What a drawing was taken for, in words.
 
     Args:
-        asked: --class.
         found: class of each result, None is no class.
-        guess: of the input's class with its probabilities, where there was one.
+        where: something is missing of the drawing; None where nothing is.
     """
+    from sketchknitter.editing.classify import label_index
+    from sketchknitter.editing.plain import guess_of
+
     names = [name or "no class" for name in dict.fromkeys(found)]
-    words = "without a class" if names == ["no class"] else f"as {', '.join(names)}"
-    if asked != NOT_NAMED:
+    words = "without a class"
+    if names != ["no class"]:
+        words = f"as {', '.join(names[:MANY_CLASSES])}"
+    if len(names) > MANY_CLASSES:
+        words += f" and {len(names) - MANY_CLASSES} more"
+    if what.label != NOT_NAMED:
         return words
-    if guess is not None:
+    if label_index(model, NOT_NAMED, sketch) is not None:  # not guessed
+        return f"{words} (the file's own word; --class names another)" if sketch.label else words
+    method = what.method if isinstance(what, Method) else "guided"
+    if (guess := guess_of(model, sketch, where, method)) is not None:
         return f"{words} ({guess}; --class names one)"
-    return words + (" (guessed; --class names another)" if names != ["no class"] else "")
+    return f"{words} (guessed; --class names another)"
 
 
-def into_svg(source: str, new: Sequence[Any], extent: float, color: str = "black") -> str:
+def svg_text(source: str) -> str:
+    """The text of an SVG file that strokes can be added to.
+
+    Raises:
+        UserError: the file is no SVG in UTF-8, or does not end in </svg>.
+    """
+    needs = f"{source}: --inside needs an .svg file"
+    if Path(source).suffix.lower() != ".svg":
+        raise UserError(needs)
+    try:
+        text = Path(source).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{needs} in UTF-8") from None
+    if "svg" not in text[max(0, text.rfind("</")) :]:
+        raise UserError(f"{needs} that ends in </svg>")
+    return text
+
+
+def into_svg(
+    text: str, source: str, new: Sequence[Any], extent: float, color: str = "black"
+) -> str:
     """The text of an SVG file with strokes (n, 2) added on top, everything else as it was.
 
     Args:
-        source: a file that our reader has accepted; the strokes are in the px it reads.
+        text: of the file (:func:`svg_text`).
+        source: the file, which our reader has accepted; the strokes are in the px it reads.
         extent: the drawing's longer side, px; lines are a hundredth as wide.
-
-    Raises:
-        UserError: the file is no SVG, or does not end in </svg>.
     """
     from sketchknitter.io.svg_read import viewport
     from sketchknitter.io.svg_write import stroke_svg
 
-    try:
-        text = Path(source).read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{source}: --inside needs an .svg file in UTF-8") from None
     end = text.rfind("</")
-    if Path(source).suffix.lower() != ".svg" or end < 0 or "svg" not in text[end:]:
-        raise UserError(f"{source}: --inside needs an .svg file that ends in </svg>")
     view = ""
     if 'data-units="px"' not in text:
         # what is read are px of the viewport; the file counts in units of its viewBox
         a, _, _, d, e, f = viewport(source)  # a viewBox scales and shifts, no more
         view = f' transform="matrix({1 / a:g},0,0,{1 / d:g},{-e / a:g},{-f / d:g})"'
     width = 0.01 * extent
-    style = 'fill="none" stroke-linecap="round" stroke-linejoin="round"'
+    # the file may call its own elements by a prefix
+    style = 'xmlns="http://www.w3.org/2000/svg" fill="none"'
+    style += ' stroke-linecap="round" stroke-linejoin="round"'
     body = "".join(stroke_svg(s, 6) for s in new)
     group = f'<g {style} stroke="{color}" stroke-width="{width:g}"{view}>{body}</g>\n'
     return text[:end] + group + text[end:]

@@ -71,7 +71,7 @@ def run(argv: list[str]) -> None:
     sketch = edits.read(what.file)
     model = edits.load(what)
     from sketchknitter.editing.heal import heal
-    from sketchknitter.editing.plain import evaluations, guess_of
+    from sketchknitter.editing.plain import evaluations
     from sketchknitter.metrics.spread import spread_of
 
     clock = edits.Clock()
@@ -89,12 +89,10 @@ def run(argv: list[str]) -> None:
         )
     edits.write([healed], what.output, **paper)
     moved = spread_of([sketch, healed])
-    guess = None if sketch.label else guess_of(model, sketch, None, what.method)
-    note = edits.class_note(what.label, [healed.label], guess)
-    print(
-        f"healed {note}: {moved:.1%} of its size from the input, {clock}; {what.output}"
-        if what.strength != 0
-        else f"strength 0 changes nothing; {what.output}"
-    )
+    if what.strength == 0:
+        print(f"strength 0 changes nothing; {what.output}")
+    else:
+        taken = edits.taken_for(model, what, sketch, [healed.label])
+        print(f"healed {taken}: {moved:.1%} of its size from the input, {clock}; {what.output}")
     if what.strength is None and not keep and healed == sketch.with_label(healed.label):
         print("nothing was changed: it looks clean; --strength 0.2 redraws it all the same")

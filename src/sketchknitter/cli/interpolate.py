@@ -67,4 +67,9 @@ def run(argv: list[str]) -> None:
             watch=watch,
         )
     edits.write(path, what.output, **paper)
-    print(f"{len(path)} drawings from {what.first} to {what.second}, {clock}; {what.output}")
+    between = path[1:-1] or path
+    names = dict.fromkeys(s.label or "no class" for s in (between[0], between[-1]))
+    print(
+        f"{len(path)} drawings from {what.first} to {what.second}, drawn as {' and '.join(names)},"
+        f" {clock}; {what.output}"
+    )

@@ -81,8 +81,8 @@ def wait_asleep() -> None:
     """Let threads that wait for one another soon fall asleep; before torch is imported.
 
     GNU OpenMP has them spin instead, some 300,000 times. That gains nothing here, and makes drawing
-    twice as slow where other programs keep a processor busy (``bench/busy.py``), thirty times
-    beside a training. Who has set how threads wait has decided.
+    twice as slow, and more, where other programs keep a processor busy (``bench/busy.py``). Who has
+    set how threads wait has decided.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -54,7 +54,7 @@ def run(argv: list[str]) -> None:
     paper = options.paper.options(what.output)
     sketch = edits.read(what.file)
     model = edits.load(what)
-    from sketchknitter.editing.plain import evaluations, guess_of
+    from sketchknitter.editing.plain import evaluations
     from sketchknitter.editing.vary import vary
     from sketchknitter.metrics.spread import spread_of
 
@@ -73,9 +73,11 @@ def run(argv: list[str]) -> None:
             **vars(options.how),
         )
     edits.write(new, what.output, captions=what.captions, **paper)
-    guess = None if sketch.label else guess_of(model, sketch, None, what.method)
-    note = edits.class_note(what.label, [new[0].label], guess)
+    if what.strength == 0:
+        print(f"strength 0 changes nothing; {what.output}")
+        return
+    taken = edits.taken_for(model, what, sketch, [new[0].label])
     count = "1 drawing"
     if len(new) > 1:
         count = f"{len(new)} drawings, on average {spread_of(new):.1%} of their size apart"
-    print(f"varied {note}: {count}, {clock}; {what.output}")
+    print(f"varied {taken}: {count}, {clock}; {what.output}")

@@ -29,6 +29,7 @@ from sketchknitter.editing.options import (
 )
 from sketchknitter.editing.plan import Plan, emitted
 from sketchknitter.editing.posing import Where, check_where, known_of, proposals, task_of
+from sketchknitter.editing.prospects import room
 from sketchknitter.errors import SettingError
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import Completing
@@ -72,7 +73,7 @@ def endings(
             further endings are of other classes, by their probability) or None.
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
         heal: above 0 what was drawn is redrawn as well, as :func:`heal_all` does at that strength.
-        more: points to add; None leaves it to the model. The guided way has no use for it.
+        more: points to add, in the plain way; None leaves it to the model.
         seed: same seed, same endings.
         method: "auto" takes the plain way where the model knows it, "guided" never does.
         watch: called with each frame of the sampling.
@@ -81,7 +82,8 @@ def endings(
         **settings: fields of :class:`Completing`.
 
     Raises:
-        UserError: an empty drawing or a dot, an unknown class or setting, n < 1.
+        UserError: an empty drawing or a dot, an unknown class or setting, n < 1, more points than
+            there is room for.
     """
     check_method(method)
     check(sketch)
@@ -89,11 +91,11 @@ def endings(
     check_strength(heal, "heal")
     if n < 1:
         raise SettingError("n", f"must be at least 1, not {n}")
-    if more is not None and more < 0:
-        raise SettingError("more", f"must not be negative, not {more}")
     how = settings_of(settings, Completing())
     index = label_index(model, label, sketch)
     network = plain.outlook_for(model) if method == "auto" else None
+    if more is not None:
+        check_more(model, sketch, more, plain_way=network is not None)
     if network is not None:
         yield from finishing.endings(
             model,
@@ -118,6 +120,22 @@ def endings(
         rngs = [stream(seed, Stream.PLAN, i) for i in range(CANDIDATES * a, CANDIDATES * b)]
         plans = chosen_plans(model, sketch, b - a, index, where, rngs, choice)
         yield _guided_group(model, plans, index, how, heal, seed, a, watch, show)
+
+
+def check_more(model: DrawingModel, sketch: Sketch, more: int, plain_way: bool) -> None:
+    """Refuse a number of points that cannot be added.
+
+    Raises:
+        UserError: it is negative, too large to see the drawing beside it, or another way's.
+    """
+    if not plain_way:
+        raise SettingError("more", "is of the plain way; the guided way decides for itself")
+    longest = model.config.codec.max_points
+    most = room(sketch, longest)
+    if not 0 <= more <= most:
+        raise SettingError(
+            "more", f"must lie in 0 … {most} for this drawing, not {more}: {longest} points in all"
+        )
 
 
 def grouped(n: int, groups: Sequence[int]) -> list[int]:

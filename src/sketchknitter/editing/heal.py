@@ -43,7 +43,7 @@ STRENGTH = 0.3  # of the guided way, when nobody says
 def tolerance(strength: float) -> float:
     """How far healing thinks that points may be off, px of the model's frame: half the longer side
     at strength 1."""
-    return 0.5 * strength * QUICKDRAW_SIZE
+    return plain.FARTHEST * strength * QUICKDRAW_SIZE
 
 
 def heal_all(
@@ -92,9 +92,9 @@ def heal_all(
         check(sketch)
         if bad := [i for i in keep if not 0 <= i < len(sketch)]:
             raise UserError(f"no stroke {bad[0]} to keep: strokes are 0 … {len(sketch) - 1}")
-    if strength == 0:
-        return list(sketches)
     how = settings_of(settings, Healing())
+    if strength == 0:
+        return [_unchanged(model, label, s) for s in sketches]
     if method == "auto" and model.denoiser.condition:
         return plain.redraw(
             model,
@@ -160,6 +160,14 @@ def _guided(
         out += model.decode(drawn.x0, drawn.pen, task)
     names = [model.classes[i] if i < len(model.classes) else None for i in labels]
     return [emitted(p, d, keep, name) for p, d, name in zip(plans, out, names, strict=True)]
+
+
+def _unchanged(model: DrawingModel, label: str | None, sketch: Sketch) -> Sketch:
+    """A drawing as it is, under the class asked for; nothing is guessed."""
+    index = label_index(model, label, sketch)
+    if index is None:
+        return sketch
+    return sketch.with_label(model.classes[index] if index < len(model.classes) else None)
 
 
 def believed(model: DrawingModel, label: str | None, sketch: Sketch) -> int:

@@ -125,6 +125,11 @@ def ending_labels(
     return np.append(likeliest, rng.permutation(drawn)).astype(np.int64)
 
 
+def room(sketch: Sketch, longest: int) -> int:
+    """How many points can be added to a drawing at most, so that the model still sees it."""
+    return longest - min(len(outline(sketch, most=longest)), longest // 4)
+
+
 def plans(
     network: Outlook,
     classes: Sequence[str],

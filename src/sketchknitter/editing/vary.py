@@ -25,6 +25,8 @@ def vary(
     """
     if n < 1:
         raise SettingError("n", f"must be at least 1, not {n}")
+    if strength == 0:  # nothing is drawn, so nothing is guessed
+        return heal_all(model, [sketch] * n, 0.0, **options)
     if options.get("method", "auto") == "auto" and model.denoiser.condition:
         return _plain(model, sketch, n, strength, **options)
     options = {"anchor": False, "perceptual": 0.0} | options

@@ -49,8 +49,9 @@ def test_options_of_the_trainings_are_understood(tool: ModuleType, tmp_path: Pat
             options = tyro.cli(stages.RecognizerOptions, args=words[1:])
             assert options.log_dir == str(Path(options.out).parent)
         else:
-            options = tyro.cli(stages.Stage, args=words[1:], config=(tyro.conf.OmitArgPrefixes,))
-            assert options.what.stage == "recognizability"
+            added = stages.Refine if "refine" in words else stages.Stage
+            options = tyro.cli(added, args=words[1:], config=(tyro.conf.OmitArgPrefixes,))
+            assert options.what.stage == kind
 
 
 def test_a_stopped_training_goes_on(tool: ModuleType, tmp_path: Path) -> None:

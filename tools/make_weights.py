@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 RECIPE = Path(__file__).with_name("weights.toml")
-LAST = "refined"  # the stage whose folder holds the model that is shipped
+LAST = "matched"  # the stage whose folder holds the model that is shipped
 DONE = "done"  # in a stage's folder, once it is
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 

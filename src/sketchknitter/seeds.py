@@ -39,7 +39,7 @@ class Stream(IntEnum):
     TURN = 20  # of the recognizability network's examples
     GUIDANCE = 21  # guidance weights that a student learns
     RENOISE = 22  # of a student's drawings, when their distribution is matched
-    BLUR = 23  # of points that a critic of lines looks at
+    LINES = 24  # drawings whose lines a refiner learns to clean, and how they are compared
 
     # measuring while training
     VALIDATION = 30  # drawings, and their noise, that a held-out loss is measured on

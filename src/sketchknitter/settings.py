@@ -220,10 +220,12 @@ class DistillConfig(StudentConfig):
 
 
 @dataclass(frozen=True)
-class PairConfig(StudentConfig):
-    """How a student and a critic of its drawings learn from each other."""
+class MatchConfig(StudentConfig):
+    """How a student's drawings come to be distributed as its teacher's."""
 
+    iterations: int = 1600
     batch_size: int = 96
+    lr: float = 5e-5
     weight_decay: float = 0.0
     warmup: int = 100
     clip: float = 100.0
@@ -232,20 +234,6 @@ class PairConfig(StudentConfig):
     """the least and the largest guidance weight that the student takes as an input"""
     critic_lr: float = 12.0
     """learning rate of the critic, as a multiple of the student's: it has to keep up"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _positive(self, "critic_lr")
-        if self.optimizer != "adamw":
-            raise SettingError("optimizer", "is adamw where two networks follow each other")
-
-
-@dataclass(frozen=True)
-class MatchConfig(PairConfig):
-    """How a student's drawings come to be distributed as its teacher's."""
-
-    iterations: int = 1600
-    lr: float = 5e-5
     interval: tuple[float, float] = (0.1, 0.95)
     """the teacher's guidance acts between these shares of T"""
     adversary: float = 0.5
@@ -254,30 +242,11 @@ class MatchConfig(PairConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _positive(self, "critic_lr")
         _at_least(self, 0, "adversary")
         _interval(self.interval)
-
-
-@dataclass(frozen=True)
-class RefineConfig(PairConfig):
-    """How the last step of a student comes to draw cleaner lines."""
-
-    iterations: int = 1500
-    lr: float = 1e-4
-    critic_lr: float = 8.0
-    """learning rate of the critic, as a multiple of the student's: it has to keep up"""
-    adversary: float = 0.3
-    """how much the critic's verdict on lines counts; 0 changes nothing"""
-    keep: float = 10.0
-    """how much it counts that drawings stay what they were: a squared distance in model units"""
-    blur: float = 0.7
-    """noise on the points that the critic sees, px: finer faults than this do not matter"""
-    head_start: int = 100
-    """updates over which the critic's verdict comes to count in full"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _at_least(self, 0, "adversary", "keep", "blur", "head_start")
+        if self.optimizer != "adamw":
+            raise SettingError("optimizer", "is adamw where two networks follow each other")
 
 
 @dataclass(frozen=True)
@@ -471,6 +440,30 @@ class Healing(Varying):
     @property
     def rounds(self) -> tuple[int, ...]:
         return (self.tries,)
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """How a student's lines come to be as clean as people's."""
+
+    drawings: int = 5000
+    """drawings of the student that are cleaned, and of people that show how"""
+    updates: int = 600
+    """training updates"""
+    stage_batch: int = 192
+    """drawings for each update"""
+    stage_lr: float = 2e-3
+    """peak learning rate of Adam"""
+    width: int = 96
+    """channels of the network"""
+    keep: float = 0.01
+    """how much it counts that points stay where they were: a squared distance, px"""
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "updates", "stage_batch", "width")
+        _at_least(self, 10, "drawings")
+        _positive(self, "stage_lr")
+        _at_least(self, 0, "keep")
 
 
 @dataclass(frozen=True)

@@ -240,4 +240,4 @@ def test_a_stage_that_is_none_gets_all_their_names(
     assert end.value.code == 2
     said = capsys.readouterr().err
     assert said.startswith("error: no stage ")
-    assert "recognizability, distill, match, refine, judge, guide, outlook" in said
+    assert "distill, match, refine, recognizability, judge, guide, outlook" in said

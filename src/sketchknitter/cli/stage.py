@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +14,7 @@ import tyro
 from sketchknitter.cli import student
 from sketchknitter.cli.process import Signals, use_threads
 from sketchknitter.errors import UserError
-from sketchknitter.settings import StageConfig
+from sketchknitter.settings import RefineConfig, StageConfig
 
 DESCRIPTION = """Add a further stage to a trained model; the file is rewritten with it.
 
@@ -23,6 +24,17 @@ timesteps calibrated with it. Then --timesteps shortcut, --best-of and --encoura
 examples:
   sketchknitter train --stage recognizability --model-path m.safetensors
   sketchknitter train --stage recognizability --model-path runs/mine --data-dir prepared
+"""
+
+REFINE = """Clean the lines of what a student draws; the file is rewritten with what does.
+
+The student draws some thousand drawings. Then a network that sees a few points at a time learns to
+move them until lines are distributed as people's: how long their segments are, how they turn, how
+far points lie off the chord of their neighbors. What is drawn stays. It takes a minute or two.
+
+examples:
+  sketchknitter train --stage refine --model-path runs/matched --data-dir prepared
+  sketchknitter sample cat --model-path runs/matched
 """
 
 RECOGNIZERS = """Train one of the small classifiers on labeled drawings.
@@ -105,6 +117,30 @@ class Stage:
     how: StageConfig = field(default_factory=StageConfig)
 
 
+@dataclass(frozen=True)
+class RefineOptions:
+    """The stage."""
+
+    stage: Literal["refine"]
+    """what to add"""
+    model_path: str = ""
+    """the model, which has a student: a .safetensors file or a run's folder"""
+    data_dir: tuple[str, ...] = ()
+    """people's drawings: a prepared set, a folder of drawing files, or drawing files"""
+    seed: int = 0
+    """same seed, same file"""
+    threads: int = 0
+    """processor threads; 0 is torch's choice"""
+
+
+@dataclass(frozen=True)
+class Refine:
+    """All options, in groups."""
+
+    what: RefineOptions
+    how: RefineConfig = field(default_factory=RefineConfig)
+
+
 def asked(argv: list[str]) -> bool:
     """Whether ``train`` was asked for a stage instead of a model."""
     return any(word == "--stage" or word.startswith("--stage=") for word in argv)
@@ -123,10 +159,11 @@ def run(argv: list[str]) -> int:
         return _recognizer(argv)
     if name in student.STAGES:
         return student.run(name, argv)
-    if name != "recognizability":
-        every = ", ".join(["recognizability", *student.STAGES, *get_args(Recognizer)])
+    added = {"refine": _refine, "recognizability": _recognizability}
+    if name not in added:
+        every = ", ".join([*student.STAGES, *added, *get_args(Recognizer)])
         raise UserError(f"no stage {name!r}; one of: {every}")
-    _recognizability(argv)
+    added[name](argv)
     return 0
 
 
@@ -235,8 +272,6 @@ def _recognizability(argv: list[str]) -> None:
     what = options.what
     if not what.model_path:
         raise UserError("which model? --model-path takes a .safetensors file or a run's folder")
-    from tqdm import tqdm
-
     from sketchknitter.data.prepare import open_data
     from sketchknitter.recognizers.picture import Recognizer
     from sketchknitter.systems.sketchknitter.hub import locate
@@ -246,17 +281,49 @@ def _recognizability(argv: list[str]) -> None:
     path = locate(what.model_path)
     guide = Recognizer.load(what.guide or None)
     data = open_data(what.data_dir) if what.data_dir else None
-    with tqdm(
-        total=100, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}", file=sys.stderr
-    ) as bar:
+    with _reported() as report:
+        text = run_stage(path, data, config=options.how, guide=guide, seed=what.seed, report=report)
+    print(text)
+    print(f"\nstored in {path}; draw with:")
+    print(f"sketchknitter sample --timesteps shortcut --model-path {path}")
+
+
+def _refine(argv: list[str]) -> None:
+    """Train the stage, say how far lines were from people's before and after."""
+    options = tyro.cli(
+        Refine,
+        args=argv,
+        prog="sketchknitter train",
+        description=REFINE,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )
+    what = options.what
+    if not what.model_path or not what.data_dir:
+        raise UserError("--model-path and --data-dir are needed: which model, and which drawings")
+    from sketchknitter.data.prepare import open_data
+    from sketchknitter.systems.sketchknitter.hub import locate
+    from sketchknitter.systems.sketchknitter.refining import run_stage
+
+    use_threads(what.threads)
+    path, data = locate(what.model_path), open_data(what.data_dir)
+    with _reported() as report:
+        text = run_stage(path, data, config=options.how, seed=what.seed, report=report)
+    print(text)
+    print(f"\nstored in {path}; draw with:\nsketchknitter sample --model-path {path}")
+
+
+@contextmanager
+def _reported() -> Iterator[Callable[[str, float], None]]:
+    """A bar that says what goes on, and which share of it is done."""
+    from tqdm import tqdm
+
+    form = "{desc} {percentage:3.0f}%|{bar}| {elapsed}"
+    with tqdm(total=100, bar_format=form, file=sys.stderr) as bar:
 
         def report(doing: str, share: float) -> None:
             bar.set_description(doing, refresh=False)
             bar.n = round(100 * share)
             bar.refresh()
 
-        text = run_stage(path, data, config=options.how, guide=guide, seed=what.seed, report=report)
+        yield report
         report("done", 1.0)
-    print(text)
-    print(f"\nstored in {path}; draw with:")
-    print(f"sketchknitter sample --timesteps shortcut --model-path {path}")

@@ -1,4 +1,4 @@
-"""``sketchknitter train --stage distill``, ``match`` and ``refine``: students of few steps."""
+"""``sketchknitter train --stage distill`` and ``match``: students of few steps."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sketchknitter.cli.process import (
 )
 from sketchknitter.errors import UserError
 from sketchknitter.files import STATE
-from sketchknitter.settings import AugmentConfig, DistillConfig, MatchConfig, RefineConfig
+from sketchknitter.settings import AugmentConfig, DistillConfig, MatchConfig
 
 if TYPE_CHECKING:
     from sketchknitter.data.dataset import PreparedSet
@@ -52,17 +52,6 @@ examples:
   sketchknitter train --stage match --model-path runs/4 --data-dir D --log-dir runs/matched
   sketchknitter train --stage match --model-path runs/4 --data-dir D --steps 2 --log-dir runs/2
   sketchknitter sample cat --model-path runs/matched
-"""
-
-REFINE = """Clean the lines of a student's drawings; what they show stays.
-
-A small critic learns to tell people's lines from the student's, a few points at a time, and the
-last of the student's steps learns to draw lines that it takes for people's. --resume goes on bit
-for bit, and torchrun shares the work, as for any training.
-
-examples:
-  sketchknitter train --stage refine --model-path runs/matched --data-dir D --log-dir runs/refined
-  sketchknitter sample cat --model-path runs/refined
 """
 
 
@@ -108,14 +97,6 @@ class MatchOptions(StudentOptions):
     """what to add"""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RefineOptions(StudentOptions):
-    """The stage. The model has a student already."""
-
-    stage: Literal["refine"]
-    """what to add"""
-
-
 @dataclass(frozen=True)
 class Distill:
     """All options, in groups."""
@@ -147,25 +128,10 @@ class Match:
         return MatchTrainer(data, checkpoint, self.how, self.augment, device)
 
 
-@dataclass(frozen=True)
-class Refine:
-    """All options, in groups."""
-
-    what: RefineOptions
-    how: RefineConfig = field(default_factory=RefineConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-
-    def trainer(self, data: PreparedSet, checkpoint: Checkpoint, device: str) -> StudentTrainer:
-        from sketchknitter.systems.sketchknitter.refining import RefineTrainer
-
-        return RefineTrainer(data, checkpoint, self.how, self.augment, device)
-
-
-Stage = Distill | Match | Refine
+Stage = Distill | Match
 STAGES: dict[str, tuple[type[Stage], str]] = {
     "distill": (Distill, DISTILL),
     "match": (Match, MATCH),
-    "refine": (Refine, REFINE),
 }
 
 

@@ -93,6 +93,11 @@ class ConditionedBatch:
         return ConditionedBatch(batch, self.condition[:, :points], self.free[:, :points])
 
     @property
+    def known(self) -> Tensor:
+        """Points that are given as they are, (B, N) bool."""
+        return self.condition[..., 0] > 0
+
+    @property
     def plain(self) -> Tensor:
         """Drawings of which nothing is seen, (B,) bool."""
         return ~(self.condition[..., :2] > 0).any(dim=2).any(dim=1)

@@ -16,7 +16,7 @@ from sketchknitter.data.conditions import ConditionedBatch, Example, collate
 from sketchknitter.data.outline import error_of
 from sketchknitter.diffusion import sampler as sampling
 from sketchknitter.diffusion import timesteps as policies
-from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
+from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.guidance.conditioned import Conditioned
 from sketchknitter.diffusion.guidance.known import FREE
 from sketchknitter.diffusion.noise import SketchNoise
@@ -300,9 +300,7 @@ def _way(
     """What is evaluated for a batch, how it steps, and at which levels."""
     none, student = len(model.classes), how.student
     if student is not None:
-        absorbed = Absorbed(student.denoiser, how.guidance, none)
-        seeing = Conditioned(student.denoiser, batch, absorbed)
-        return seeing, student.method, student.timesteps
+        return student.model(how.guidance, none, batch), student.method, student.timesteps
     guided = Guided(Conditioned(model.denoiser, batch), how.guidance, none, how.interval)
     grid = policies.grid(how.timesteps, how.steps, model.denoiser.schedule)
     return guided, sampling.method(how.sampler, how.eta), grid

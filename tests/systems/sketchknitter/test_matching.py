@@ -22,10 +22,10 @@ from sketchknitter.errors import UserError
 from sketchknitter.seeds import Stream
 from sketchknitter.settings import AugmentConfig, MatchConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
-from sketchknitter.systems.sketchknitter.matching import Matching, MatchTrainer, critic_of
+from sketchknitter.systems.sketchknitter.matching import Matching, MatchTrainer, Pair, critic_of
 from sketchknitter.systems.sketchknitter.student import student_of
 from sketchknitter.systems.sketchknitter.teacher import Teacher
-from sketchknitter.systems.sketchknitter.teaching import Pair, StudentRun
+from sketchknitter.systems.sketchknitter.teaching import StudentRun
 from sketchknitter.training.objective import Streams
 from tiny_model import tiny
 

@@ -13,14 +13,16 @@ inputs of all three networks, and conditions are seen by all three.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sketchknitter.data.conditions import ConditionedBatch
-from sketchknitter.data.dataset import PreparedSet
+from sketchknitter.data.dataset import PreparedSet, Split
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import Denoiser, expand
 from sketchknitter.diffusion.guidance.classifier_free import Absorbed
@@ -34,16 +36,26 @@ from sketchknitter.settings import AugmentConfig, MatchConfig
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising
+from sketchknitter.systems.sketchknitter.run import digest
 from sketchknitter.systems.sketchknitter.student import student_of
 from sketchknitter.systems.sketchknitter.teacher import Teacher, frozen
-from sketchknitter.systems.sketchknitter.teaching import Pair, PairTrainer, guidance_weights
+from sketchknitter.systems.sketchknitter.teaching import StudentTrainer, guidance_weights
 from sketchknitter.training.objective import Loss, Streams
 
+STUDENT = "student."  # of a pair's weights
 LEVELS = (0.02, 0.98)  # shares of T between which drawings are compared
 LONGEST = 3.0  # of the pull on one coordinate, in mean distances to the teacher's estimate
 
 
 # -- the critic ------------------------------------------------------------------------------------
+class Pair(nn.Module):
+    """A student, and the critic that follows what it draws."""
+
+    def __init__(self, student: Denoiser, critic: Denoiser) -> None:
+        super().__init__()
+        self.student, self.critic = student, critic
+
+
 def critic_of(config: ModelConfig, teacher: Denoiser) -> Denoiser:
     """A critic that estimates what ``teacher`` does, at every guidance weight, with one more output
     for each point: the log-odds that a human drew it, zero at first."""
@@ -129,7 +141,6 @@ class Matching(ConditionalDenoising):
         student = pair.student
         low, high = (round(share * student.schedule.steps) for share in LEVELS)
         super().__init__(student, teacher.null, UniformLevels(range(low, high)), label_dropout)
-        assert isinstance(pair.critic, Denoiser)
         self.network, self.critic = pair, pair.critic
         self.grid = policies.trailing(steps, student.schedule)
         self.teacher, self.weights, self.adversary = teacher, weights, adversary
@@ -209,7 +220,7 @@ class Matching(ConditionalDenoising):
 
 
 # -- training ------------------------------------------------------------------------------------
-class MatchTrainer(PairTrainer):
+class MatchTrainer(StudentTrainer):
     """Trains on the student that a checkpoint has already.
 
     Args:
@@ -246,7 +257,23 @@ class MatchTrainer(PairTrainer):
         steps = checkpoint.config.diffusion.diffusion_steps
         null = len(checkpoint.config.classes)
         teacher = Teacher(frozen(checkpoint.denoiser(), device), steps, null, how.interval)
-        super().__init__(data, checkpoint, teacher, student, "matching", how, augment, device)
+
+        def optimizer(network: nn.Module) -> torch.optim.Optimizer:
+            assert isinstance(network, Pair)
+            groups: list[dict[str, Any]] = [
+                {"params": list(network.student.parameters())},
+                {"params": list(network.critic.parameters()), "ratio": how.critic_lr},
+            ]
+            # each follows what moves, so mean gradients must be short
+            return torch.optim.AdamW(
+                groups, how.lr, betas=(0.5, 0.99), weight_decay=how.weight_decay, fused=True
+            )
+
+        start = student.denoiser
+        super().__init__(
+            data, checkpoint, teacher, start, "matching", how, augment, device, optimizer
+        )
+        self.identity["start"] = digest(start.state_dict())
 
     def objective_of(self, student: Denoiser) -> Matching:
         how = self.how
@@ -259,3 +286,12 @@ class MatchTrainer(PairTrainer):
             how.label_dropout,
             how.adversary,
         )
+
+    def weights(self, ema: int = 0) -> dict[str, Tensor]:
+        """Copy of the student's averaged weights."""
+        both = super().weights(ema).items()
+        return {k.removeprefix(STUDENT): v for k, v in both if k.startswith(STUDENT)}
+
+    def evaluate(self, split: Split, limit: int = 0) -> float:
+        """NaN: two networks that follow each other have no loss that falls."""
+        return math.nan

@@ -21,7 +21,7 @@ from sketchknitter.diffusion import shortcut
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.diffusion.guidance.clamped import Clamped
-from sketchknitter.diffusion.guidance.classifier_free import Absorbed, Guided
+from sketchknitter.diffusion.guidance.classifier_free import Guided
 from sketchknitter.diffusion.guidance.encouraged import Encouraged
 from sketchknitter.diffusion.noise import SketchNoise
 from sketchknitter.errors import SettingError, UserError
@@ -486,7 +486,7 @@ class DrawingModel:
         found = student_of(self.checkpoint)
         if found is None:
             return None
-        return replace(found, denoiser=found.denoiser.to(self.device))
+        return found.on(self.device)
 
     @property
     def denoisers(self) -> list[Denoiser]:
@@ -506,7 +506,7 @@ class DrawingModel:
             method = sampling.method(many.sampler, many.eta)
             return self._wrapped(many), method, self.policy(many)
         weight = student.guidance if settings.guidance is None else settings.guidance
-        model = Absorbed(student.denoiser, weight, len(self.classes))
+        model = student.model(weight, len(self.classes))
         return model, student.method, student.timesteps
 
     def policy(self, settings: Settings) -> policies.Timesteps:

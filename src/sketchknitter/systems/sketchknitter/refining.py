@@ -1,241 +1,223 @@
-"""Refinement: the last step of a student learns to draw clean lines; what they show stays.
+"""Training of the refiner: lines of a student's drawings come to be distributed as people's.
 
-Few steps leave fine noise, of some 2 px where a drawing has 255, which no distance between
-distributions of whole drawings notices much. Here a critic looks at a few points at a time, at
-drawings as they are, without noise (a discriminator of patches, Isola et al. 2017): it tells
-people's lines from the student's, and the student's last step moves to where it does so less
-(Goodfellow et al. 2014, the non-saturating loss). A squared distance keeps every drawing close to
-what the student drew before, from the same noise; the earlier steps are kept as they are.
+The student draws some thousand drawings once. Then the windows of their lines
+(:mod:`~sketchknitter.systems.sketchknitter.windows`) are compared with those of people's drawings,
+by the sliced Wasserstein distance: no second network has to be fooled, and what is left to learn
+can be measured. A squared distance keeps every point close to where the student put it.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from sketchknitter.data.batch import PEN_STATES
-from sketchknitter.data.conditions import ConditionedBatch
-from sketchknitter.data.dataset import PreparedSet
-from sketchknitter.diffusion import timesteps as policies
-from sketchknitter.diffusion.denoiser import Denoiser, expand
-from sketchknitter.diffusion.guidance.classifier_free import Absorbed
-from sketchknitter.diffusion.guidance.conditioned import Conditioned
-from sketchknitter.diffusion.importance import UniformLevels
-from sketchknitter.diffusion.noise import SketchNoise
-from sketchknitter.diffusion.sampler import Ddim, Posed, State, Task
-from sketchknitter.errors import SettingError, UserError
-from sketchknitter.nn.layers import Conv3
-from sketchknitter.representation import Representation
-from sketchknitter.seeds import Stream
-from sketchknitter.settings import AugmentConfig, RefineConfig
+from sketchknitter.data.dataset import PreparedSet, Split
+from sketchknitter.errors import UserError
+from sketchknitter.metrics.statistics import stroke_statistics, wasserstein
+from sketchknitter.seeds import Stream, derived_seed, stream
+from sketchknitter.settings import RefineConfig, TrainingConfig
+from sketchknitter.sketch import Sketch
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
-from sketchknitter.systems.sketchknitter.objective import ConditionalDenoising
+from sketchknitter.systems.sketchknitter.model import DrawingModel, SamplingProgress
+from sketchknitter.systems.sketchknitter.refiner import PREFIX, Refiner, without_refiner
 from sketchknitter.systems.sketchknitter.student import student_of
-from sketchknitter.systems.sketchknitter.teacher import Teacher, frozen
-from sketchknitter.systems.sketchknitter.teaching import Pair, PairTrainer, guidance_weights
+from sketchknitter.systems.sketchknitter.windows import FEATURES, distance, windows
 from sketchknitter.training.objective import Loss, Streams
+from sketchknitter.training.optimizers import cosine_over_share
+from sketchknitter.training.trainer import Trainer
 
-LAYERS = 4
-REACH = LAYERS + 2  # points to either side that a verdict depends on: turns look two points around
-SHORT = 0.5  # px: of shorter segments no direction is read
-PENALTY = 3e-4  # of the critic's squared gradient where people drew (Mescheder et al. 2018, R1)
-LONGEST = 10.0  # of the pull on one coordinate
+AXES = 16  # random directions of an update, beside one for each feature
+TURN, TURN_WEIGHT = 3, 2.0  # the feature that a window is about, and how much more it counts
+HELD_OUT = 5  # of so many drawings one is not learned from
+Report = Callable[[str, float], object]
 
 
-# -- the critic ------------------------------------------------------------------------------------
-class LineCritic(nn.Module):
-    """Says of every point, from the few around it, the log-odds that a person drew it.
+@dataclasses.dataclass(frozen=True)
+class Lines:
+    """Drawings as points and lines between them, padded to the longest.
 
-    It sees the pens, the segments between points, how the line turns at each point and how far that
-    lies off the chord of its neighbors; not where on the sheet it is, nor what is drawn.
-
-    Args:
-        representation: of the coordinates.
-        width: channels.
+    Attributes:
+        points: (B, P, 2), px.
+        drawn: whether a line leads from a point to the next, (B, P - 1) bool.
+        mask: valid points, (B, P) bool.
     """
 
-    def __init__(self, representation: Representation, width: int = 96) -> None:
-        super().__init__()
-        self.representation = representation
-        self.first = Conv3(9 + 2 + PEN_STATES, width)
-        self.further = nn.ModuleList(Conv3(width, width) for _ in range(LAYERS - 1))
-        self.last = nn.Linear(width, 1)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+    points: Tensor
+    drawn: Tensor
+    mask: Tensor
 
-    def forward(self, state: Tensor, mask: Tensor) -> Tensor:
-        """Clean states (B, N, 2 + pen bits) of valid points (B, N) -> (B, N); of the pens no
-        gradient is taken."""
-        seen = mask[..., None].to(state)
-        h = F.leaky_relu(self.first(self.features(state, seen) * seen), 0.2) * seen
-        for layer in self.further:
-            h = h + F.leaky_relu(layer(h), 0.2) * seen
-        return self.last(h)[..., 0]
+    def __len__(self) -> int:
+        return len(self.points)
 
-    def features(self, state: Tensor, seen: Tensor) -> Tensor:
-        """What is read of each point, (B, N, 9 + 2 + pen states), lengths in px; ``seen``
-        (B, N, 1) is 1 for valid points."""
-        points = self.representation.positions(state)
-        step = points.diff(dim=1)
-        if not self.representation.implied:
-            step = F.pad(step, (0, 0, 1, 0))  # nothing leads to the first point
-        step = step * seen
-        after = F.pad(step[:, 1:], (0, 0, 0, 1))
-        length = _length(step)
-        unit = step / length
-        before = F.pad(unit[:, :-1], (0, 0, 1, 0))
-        # signed distance of the point to the chord of its neighbors
-        height = _cross(step, after) / _length(step + after)
-        pens = F.one_hot(state[..., -PEN_STATES:].argmax(dim=-1), PEN_STATES).to(state)
-        shape = [
-            step / 20,
-            unit,
-            (length / 10).log(),
-            (length / 4).tanh(),
-            (before * unit).sum(dim=-1, keepdim=True),
-            _cross(before, unit),
-            (height / 2).tanh(),
-            (height / 6).tanh(),
-            _length(height).log(),
-        ]
-        return torch.cat([*shape, pens], dim=-1)
+    def __getitem__(self, rows: Tensor | slice) -> Lines:
+        """Some of them, no wider than they need be."""
+        mask = self.mask[rows]
+        width = max(int(mask.sum(dim=1).max()), 2)
+        points, drawn = self.points[rows, :width], self.drawn[rows, : width - 1]
+        return Lines(points, drawn, mask[:, :width])
+
+    def to(self, device: torch.device | str) -> Lines:
+        return Lines(self.points.to(device), self.drawn.to(device), self.mask.to(device))
+
+    @classmethod
+    def of(cls, sketches: Sequence[Sketch]) -> Lines:
+        """Those of sketches."""
+        points = [torch.from_numpy(s.points.astype(np.float32)) for s in sketches]
+        ends = [np.cumsum([len(stroke) for stroke in s.strokes]) for s in sketches]
+        down = [torch.ones(len(p), dtype=torch.bool) for p in points]
+        for one, last in zip(down, ends, strict=True):
+            one[last - 1] = False
+        mask = pad_sequence([torch.ones(len(p), dtype=torch.bool) for p in points], True)
+        return cls(pad_sequence(points, True), pad_sequence(down, True)[:, :-1], mask)
+
+    def sketches(self) -> list[Sketch]:
+        """The drawings again."""
+        out = []
+        for points, drawn, mask in zip(self.points, self.drawn, self.mask, strict=True):
+            n = int(mask.sum())
+            cuts = np.flatnonzero(~drawn[: n - 1].numpy()) + 1
+            out.append(Sketch(np.split(points[:n].double().numpy(), cuts)))
+        return out
 
 
-def _length(step: Tensor) -> Tensor:
-    """(B, N, D) -> (B, N, 1), never below SHORT, and smooth there."""
-    return (step.square().sum(dim=-1, keepdim=True) + SHORT**2).sqrt()
-
-
-def _cross(a: Tensor, b: Tensor) -> Tensor:
-    """(B, N, 2) twice -> (B, N, 1)."""
-    return a[..., :1] * b[..., 1:] - a[..., 1:] * b[..., :1]
-
-
-# -- what is learned -------------------------------------------------------------------------------
-class Refining(ConditionalDenoising):
-    """The loss of a student's last step and its critic; of earlier steps, that they stay.
+class Refining:
+    """The loss of a refiner.
 
     Args:
-        pair: the student and its critic.
-        teacher: the student as it was.
-        how: what counts how much.
-    """
-
-    def __init__(self, pair: Pair, teacher: Teacher, how: RefineConfig) -> None:
-        student = pair.student
-        assert isinstance(pair.critic, LineCritic)
-        self.grid = policies.trailing(teacher.steps, student.schedule)
-        earlier = self.grid.levels[:-1] or self.grid.levels
-        super().__init__(student, teacher.null, UniformLevels(earlier), how.label_dropout)
-        self.network, self.critic, self.teacher, self.how = pair, pair.critic, teacher, how
-
-    def part_loss(
-        self, part: ConditionedBatch, label: Tensor, t: Tensor, eps: Tensor, streams: Streams
-    ) -> Loss:
-        """Here ``eps`` is what is drawn from, and ``t`` the earlier levels that are looked at."""
-        how, mask = self.how, part.batch.mask
-        weight = guidance_weights(streams, label, how.guidance, self.classes)
-        x_last, before, x_t, earlier = self.path(part, label, weight, eps, t)
-        model = Conditioned(self.denoiser, part, Absorbed(self.denoiser, weight, self.classes))
-        last = torch.full_like(t, self.grid.levels[-1])
-        drawn = model(x_last, last, label, mask).x0
-        free = (part.free & mask[..., None]).to(drawn)  # entries that are not known
-        there = free[..., 0]  # points that the student placed
-
-        clean = self.denoiser.state(part.batch.xy, part.batch.pen).requires_grad_()
-        found = drawn.detach().requires_grad_()
-        fake, real = (
-            self.critic(x + blur, mask)
-            for x, blur in zip((found, clean), self.blurs(part, streams), strict=True)
-        )
-        verdict = ((F.softplus(fake) + F.softplus(-real)) * there).sum(dim=1)
-        (steep,) = torch.autograd.grad((real * there).sum(), clean, create_graph=True)
-        penalty = PENALTY * steep.square().sum(dim=(1, 2))
-
-        (human,) = torch.autograd.grad((F.softplus(-fake) * there).sum(), found, retain_graph=True)
-        counts = how.adversary * min(1.0, streams.update / max(how.head_start, 1))
-        pull = (counts * human).clamp(-LONGEST, LONGEST) * free
-        # a squared distance whose gradient is the pull
-        moved = ((drawn - (found - pull).detach()) ** 2).sum(dim=(1, 2)) / 2
-        kept = ((drawn - before) ** 2 * free).sum(dim=(1, 2))
-        # of earlier steps the error in v, for their estimates of x_0 are vague
-        _, sigma = self.denoiser.schedule(t)
-        apart = (model(x_t, t, label, mask).x0 - earlier) / expand(sigma, drawn)
-        same = (apart**2 * free).sum(dim=(1, 2))
-        width = eps.shape[-1]
-        return Loss(
-            (moved + verdict + penalty + how.keep * (kept + same)) / width,
-            free.sum(dim=(1, 2)) / width,
-        )
-
-    @torch.no_grad()
-    def path(
-        self, part: ConditionedBatch, label: Tensor, weight: Tensor, eps: Tensor, t: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The way of the student as it was from noise ``eps`` (b, N, D): its state at the last
-        level and its drawing, then its states and estimates of x_0 at its levels ``t`` (b,)."""
-        model = self.teacher.model(part, weight)
-        posed = Posed(model, Task(label, part.batch.mask, SketchNoise([])), eps.shape[-1])
-        x, method = eps, Ddim()
-        x_t, x0_t = torch.zeros_like(eps), torch.zeros_like(eps)
-        for level, s in zip(self.grid.levels, [*self.grid.levels[1:], -1], strict=True):
-            at, here = torch.full_like(t, level), (t == level)[:, None, None]
-            last, out = x, posed(x, at)
-            x_t, x0_t = torch.where(here, x, x_t), torch.where(here, out.x0, x0_t)
-            x = method.step(posed, State(x, out), at, torch.full_like(t, s)).x
-        return last, x, x_t, x0_t
-
-    def blurs(self, part: ConditionedBatch, streams: Streams) -> tuple[Tensor, Tensor]:
-        """Noise for two states (b, N, D): white on the points, ``how.blur`` px."""
-        own, representation = part.batch, self.critic.representation
-        noise, more = SketchNoise(streams.each(Stream.BLUR)), representation.implied
-        lengths, width = [n + more for n in own.length.tolist()], own.xy.shape[1] + more
-        blur = []
-        for _ in range(2):
-            points = noise.normal(lengths, width, 2).to(own.xy)
-            xy = representation.filter(self.how.blur * points)
-            blur.append(F.pad(xy, (0, PEN_STATES)))
-        return blur[0], blur[1]
-
-
-# -- training --------------------------------------------------------------------------------------
-class RefineTrainer(PairTrainer):
-    """Trains on the student that a checkpoint has already; its steps stay as many.
-
-    Args:
-        data: drawings of the checkpoint's classes.
-        checkpoint: the model with its student.
-        how: how to learn, and what counts how much.
-        augment: random changes of drawings.
-        device: where the networks live.
-
-    Raises:
-        UserError: a model without a student, one of consistency distillation, or other steps than
-            the student's.
+        refiner: what learns.
+        drawings: what the student drew.
+        human: windows of people's lines, (m, FEATURES).
+        config: how much what counts.
+        seed: of the axes and of the windows compared with.
     """
 
     def __init__(
-        self,
-        data: PreparedSet,
-        checkpoint: Checkpoint,
-        how: RefineConfig,
-        augment: AugmentConfig | None = None,
-        device: str = "cpu",
+        self, refiner: Refiner, drawings: Lines, human: Tensor, config: RefineConfig, seed: int
     ) -> None:
-        student, before = student_of(checkpoint), student_of(checkpoint)
-        if student is None or before is None or student.way == "consistency":
-            raise UserError(
-                "refinement needs a model with a student whose steps lead to one another; make one"
-                " with --stage distill or match"
-            )
-        if student.steps != how.steps:
-            raise SettingError("steps", f"must be the student's {student.steps}, not {how.steps}")
-        self.how = how
-        null = len(checkpoint.config.classes)
-        teacher = Teacher(frozen(before.denoiser, device), student.steps, null, (0.0, 1.0))
-        super().__init__(data, checkpoint, teacher, student, student.way, how, augment, device)
+        self.network, self.drawings, self.config, self.seed = refiner, drawings, config, seed
+        # every feature counts by how much it varies among people's
+        self.scale = 1 / human.std(dim=0).clamp(min=1e-3)
+        self.scale[TURN] *= TURN_WEIGHT
+        self.human = human * self.scale
 
-    def objective_of(self, student: Denoiser) -> Refining:
-        critic = LineCritic(self.model.codec.map)
-        return Refining(Pair(student, critic), self.teacher, self.how)
+    def loss(self, batch: Tensor, streams: Streams) -> Loss:
+        """Of the drawings numbered ``batch`` (b,)."""
+        drawings = self.drawings[batch]
+        moved = self.network(drawings.points, drawings.drawn, drawings.mask)
+        found = windows(moved, drawings.drawn) * self.scale
+        rng = stream(self.seed, Stream.LINES, 2, streams.update)
+        chosen = torch.from_numpy(rng.integers(len(self.human), size=2 * len(found)))
+        axes = torch.from_numpy(rng.standard_normal((FEATURES, AXES))).float()
+        axes = torch.cat([axes / axes.norm(dim=0), torch.eye(FEATURES)], dim=1)
+        far = FEATURES * distance(found, self.human[chosen], axes)
+        # of padding nothing is counted: it does not move
+        gone = (moved - drawings.points).square().sum(dim=(1, 2))
+        count = drawings.mask.sum(dim=1)
+        return Loss(self.config.keep * gone + far * count, count)
+
+
+def run_stage(
+    model_path: str | os.PathLike[str],
+    data: PreparedSet,
+    *,
+    config: RefineConfig | None = None,
+    seed: int = 0,
+    report: Report = lambda what, share: None,
+) -> str:
+    """Train the refiner of a checkpoint's student and store it in the same file.
+
+    Args:
+        model_path: a model file with a student; rewritten whole or not at all.
+        data: whose training drawings show how people's lines go.
+        report: called with what goes on and which share of it is done.
+
+    Returns:
+        How far turning angles were from people's on drawings that were not learned from, before
+        and after, as text for the terminal.
+
+    Raises:
+        UserError: no such model, a model without a student, or drawings without a single turn.
+    """
+    config = config or RefineConfig()
+    checkpoint = Checkpoint.load(model_path)
+    checkpoint.extras = without_refiner(checkpoint)
+    if student_of(checkpoint) is None:
+        raise UserError(
+            f"{model_path}: only a student's lines are refined; make one with `sketchknitter train"
+            " --stage distill` first"
+        )
+    people = _human(data.train, config.drawings, seed)
+    human = windows(people.points, people.drawn)
+    drawn = _drawn(DrawingModel(checkpoint), config.drawings, seed, report)
+    own = torch.arange(len(drawn)) % HELD_OUT > 0
+    if not len(human) or not len(windows(drawn.points[own], drawn.drawn[own])):
+        raise UserError("the drawings have no line that turns: there is nothing to learn")
+    refiner = fit(drawn[own], human, config, seed, report)
+    rest = drawn[~own]
+    with torch.no_grad():
+        after = dataclasses.replace(rest, points=refiner(rest.points, rest.drawn, rest.mask))
+    angles = [
+        stroke_statistics(lines.sketches())["turning_angle"] for lines in (people, rest, after)
+    ]
+    far = [round(wasserstein(angles[0], a), 3) for a in angles[1:]]
+    moved = (after.points - rest.points).norm(dim=-1)[rest.mask].median()
+    checkpoint.extras |= {PREFIX + k: v for k, v in refiner.state_dict().items()}
+    checkpoint.notes["refiner"] = {
+        "config": dataclasses.asdict(config),
+        "seed": seed,
+        "data": data.fingerprint,
+        "turning_angle": far,
+        "moved": round(float(moved), 3),
+    }
+    checkpoint.save(model_path)
+    return (
+        f"turning angles, degrees from people's on {len(rest)} drawings not learned from:"
+        f" {far[0]:.2f} before, {far[1]:.2f} after; points moved by {moved:.2f} px in the median"
+    )
+
+
+def fit(drawn: Lines, human: Tensor, config: RefineConfig, seed: int, report: Report) -> Refiner:
+    """A refiner of drawings like ``drawn``, whose windows come to be like ``human`` (m, FEATURES).
+
+    The same arguments give the same weights.
+    """
+    torch.manual_seed(derived_seed(seed, Stream.LINES, 3))
+    objective = Refining(Refiner(config.width), drawn, human, config, seed)
+    size = min(config.stage_batch, len(drawn))
+
+    def source(k: int) -> Tensor:
+        order = stream(seed, Stream.ORDER, k).permutation(len(drawn))
+        return torch.from_numpy(order[:size])
+
+    learning = TrainingConfig(
+        iterations=config.updates, batch_size=size, weight_decay=0.0, ema_rate="0", seed=seed
+    )
+    course = cosine_over_share(config.stage_lr, warmup=30, floor=0.01 * config.stage_lr)
+    trainer = Trainer(objective, source, learning, course=course)
+    for update in trainer.run():
+        if update.iteration % 5 == 0:
+            report("learning clean lines", update.iteration / config.updates)
+    return objective.network.eval().requires_grad_(False)
+
+
+def _human(split: Split, count: int, seed: int) -> Lines:
+    """Some training drawings."""
+    order: NDArray[np.int64] = stream(seed, Stream.LINES, 0).permutation(len(split))
+    return Lines.of([split.sketch(int(i)) for i in order[:count]])
+
+
+def _drawn(model: DrawingModel, count: int, seed: int, report: Report) -> Lines:
+    """Drawings of the model's student, of all usual classes in turn."""
+
+    def tell(progress: SamplingProgress) -> None:
+        report("drawing", progress.done / progress.total)
+
+    own = derived_seed(seed, Stream.LINES, 1)
+    return Lines.of(model.sample(n=count, seed=own, progress=tell))

@@ -6,12 +6,19 @@ import dataclasses
 from dataclasses import dataclass
 from typing import get_args
 
+import torch
+
+from sketchknitter.data.conditions import ConditionedBatch
 from sketchknitter.diffusion import timesteps as policies
 from sketchknitter.diffusion.denoiser import Denoiser
-from sketchknitter.diffusion.sampler import Ddim, Method, Renoised
+from sketchknitter.diffusion.guidance.classifier_free import Absorbed
+from sketchknitter.diffusion.guidance.conditioned import Conditioned
+from sketchknitter.diffusion.sampler import Ddim, Method, Model, Renoised
 from sketchknitter.errors import UserError
+from sketchknitter.representation import Representation
 from sketchknitter.settings import StudentName
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
+from sketchknitter.systems.sketchknitter.refiner import Refined, Refiner, refiner_of
 
 PREFIX = "distilled."
 
@@ -23,15 +30,19 @@ class Student:
 
     Attributes:
         denoiser: with ``guided``.
+        representation: of its coordinates.
         steps: evaluations of a drawing.
         way: how it was distilled, which says how it steps.
         guidance: the weight when nobody says.
+        refiner: what cleans the lines of its drawings; None for nothing.
     """
 
     denoiser: Denoiser
+    representation: Representation
     steps: int
     way: StudentName = "progressive"
     guidance: float = 3.0
+    refiner: Refiner | None = None
 
     @property
     def timesteps(self) -> policies.Grid:
@@ -42,6 +53,30 @@ class Student:
     def method(self) -> Method:
         """The step that it was trained for."""
         return Renoised() if self.way == "consistency" else Ddim()
+
+    def model(self, weight: float, null: int, batch: ConditionedBatch | None = None) -> Model:
+        """What is evaluated at guidance ``weight``; ``null`` is the label that means "no label".
+
+        Args:
+            batch: what is known of the drawings; None for nothing.
+        """
+        absorbed = Absorbed(self.denoiser, weight, null)
+        model: Model = absorbed
+        held = None
+        if batch is not None:
+            model = Conditioned(self.denoiser, batch, absorbed)
+            held = batch.known.to(self.denoiser.device)
+        if self.refiner is None:
+            return model
+        last = self.timesteps.levels[-1]
+        return Refined(model, self.refiner, self.representation, last, held)
+
+    def on(self, device: torch.device) -> Student:
+        """The same where ``device`` is; its networks move there."""
+        self.denoiser.to(device)
+        if self.refiner is not None:
+            self.refiner.to(device)
+        return self
 
 
 def student_of(checkpoint: Checkpoint) -> Student | None:
@@ -67,4 +102,6 @@ def student_of(checkpoint: Checkpoint) -> Student | None:
     way = note.get("way")
     if way not in get_args(StudentName):
         raise UserError(f"the checkpoint's distilled student has no known way ({way!r})")
-    return Student(denoiser, steps, way, float(guidance))
+    representation = checkpoint.config.codec.map
+    refiner = refiner_of(checkpoint)
+    return Student(denoiser, representation, steps, way, float(guidance), refiner)

@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from sketchknitter.data.conditions import NOTHING, ConditionLoader, Mixture
-from sketchknitter.data.dataset import PreparedSet, Split
+from sketchknitter.data.dataset import PreparedSet
 from sketchknitter.data.loader import Loader
 from sketchknitter.diffusion.denoiser import Denoiser
 from sketchknitter.errors import UserError
@@ -28,7 +27,6 @@ from sketchknitter.seeds import Stream
 from sketchknitter.settings import (
     AugmentConfig,
     OptimConfig,
-    PairConfig,
     StudentConfig,
     StudentName,
 )
@@ -36,8 +34,9 @@ from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.config import ModelConfig, build_denoiser
 from sketchknitter.systems.sketchknitter.model import DrawingModel
 from sketchknitter.systems.sketchknitter.objective import Denoising
+from sketchknitter.systems.sketchknitter.refiner import without_refiner
 from sketchknitter.systems.sketchknitter.run import digest
-from sketchknitter.systems.sketchknitter.student import PREFIX, Student, student_of
+from sketchknitter.systems.sketchknitter.student import PREFIX, student_of
 from sketchknitter.systems.sketchknitter.teacher import Teacher
 from sketchknitter.systems.sketchknitter.trainer import DenoiserTrainer
 from sketchknitter.training.objective import Streams
@@ -45,7 +44,6 @@ from sketchknitter.training.run import Run, Saved
 from sketchknitter.training.saving import finite, loss_words, preview
 
 PREVIEW = 16
-STUDENT = "student."  # of a pair's weights
 
 
 def guidance_weights(
@@ -126,70 +124,14 @@ class StudentTrainer(DenoiserTrainer):
         base = self.base
         earlier = base.notes.get("distilled", {}).get("stages", [])
         note = {"steps": self.steps, "way": self.way, "stages": [*earlier, made.record]}
-        others = {k: v for k, v in base.extras.items() if not k.startswith(PREFIX)}
+        # another student draws other lines
+        kept = without_refiner(base).items()
+        others = {k: v for k, v in kept if not k.startswith(PREFIX)}
         return dataclasses.replace(
             base,
             extras=others | {PREFIX + k: v for k, v in made.weights.items()},
-            notes=base.notes | {"distilled": note},
+            notes={k: v for k, v in base.notes.items() if k != "refiner"} | {"distilled": note},
         )
-
-
-class Pair(nn.Module):
-    """A student, and the critic that follows what it draws."""
-
-    def __init__(self, student: Denoiser, critic: nn.Module) -> None:
-        super().__init__()
-        self.student, self.critic = student, critic
-
-
-class PairTrainer(StudentTrainer):
-    """Trains the student that a checkpoint has already, against a critic.
-
-    Args:
-        data: drawings of the checkpoint's classes.
-        checkpoint: the model.
-        teacher: whom the student learns from.
-        student: as it was.
-        way: what its steps will be.
-        how: how both learn.
-        augment: random changes of drawings.
-        device: where the networks live.
-    """
-
-    def __init__(
-        self,
-        data: PreparedSet,
-        checkpoint: Checkpoint,
-        teacher: Teacher,
-        student: Student,
-        way: StudentName,
-        how: PairConfig,
-        augment: AugmentConfig | None = None,
-        device: str = "cpu",
-    ) -> None:
-        def optimizer(network: nn.Module) -> torch.optim.Optimizer:
-            assert isinstance(network, Pair)
-            groups: list[dict[str, Any]] = [
-                {"params": list(network.student.parameters())},
-                {"params": list(network.critic.parameters()), "ratio": how.critic_lr},
-            ]
-            # each follows what moves, so mean gradients must be short
-            return torch.optim.AdamW(
-                groups, how.lr, betas=(0.5, 0.99), weight_decay=how.weight_decay, fused=True
-            )
-
-        start = student.denoiser
-        super().__init__(data, checkpoint, teacher, start, way, how, augment, device, optimizer)
-        self.identity["start"] = digest(start.state_dict())
-
-    def weights(self, ema: int = 0) -> dict[str, Tensor]:
-        """Copy of the student's averaged weights."""
-        both = super().weights(ema).items()
-        return {k.removeprefix(STUDENT): v for k, v in both if k.startswith(STUDENT)}
-
-    def evaluate(self, split: Split, limit: int = 0) -> float:
-        """NaN: two networks that follow each other have no loss that falls."""
-        return math.nan
 
 
 class Students:

@@ -105,6 +105,36 @@ def test_what_is_done_is_kept(tmp_path: Path) -> None:
     assert "has no folder quickdraw/" in refused.stderr
 
 
+def test_every_stage_is_done_at_the_end(
+    tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that make no folder but add to a file; what comes out is the last student's."""
+    (tmp_path / "data" / "quickdraw").mkdir(parents=True)
+    runs, ran = tmp_path / "runs", []
+
+    def run(words: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        ran.append(words)
+        if "match" in words:
+            folder = Path(words[words.index("--log-dir") + 1])
+            folder.mkdir()
+            (folder / "model.safetensors").write_text("matched")
+        return subprocess.CompletedProcess(words, 0)
+
+    monkeypatch.setattr(tool.subprocess, "run", run)
+    monkeypatch.setattr(
+        sys, "argv", ["make", "--data", str(tmp_path / "data"), "--runs", str(runs)]
+    )
+    assert tool.main() == 0
+    assert len(ran) == len(STAGES)
+    assert all((runs / stage["name"] / "done").exists() for stage in STAGES)
+    assert (runs / "model.safetensors").read_text() == "matched"
+    for stage in ("refine", "recognizability"):
+        words = next(words for words in ran if stage in words)
+        assert words[words.index("--model-path") + 1] == str((runs / "matched").resolve())
+    assert tool.main() == 0
+    assert len(ran) == len(STAGES)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of a parent's end")
 def test_a_stage_ends_with_the_recipe_that_is_killed(tmp_path: Path) -> None:
     """Else the next `make weights` would find its training still at work, unseen."""

@@ -88,6 +88,7 @@ def main() -> int:
                 if status := subprocess.run(words, preexec_fn=end_with_parent).returncode:
                     print(f"{stage['name']} ended with status {status}; the same command goes on")
                     return status
+                folder.mkdir(parents=True, exist_ok=True)  # of a stage that adds to a model's file
                 (folder / DONE).touch()
         if stage["name"] == options.until:
             return 0

@@ -36,6 +36,7 @@ def moving(seed: int = 0) -> Refiner:
     torch.manual_seed(seed)
     out = Refiner(16, LAYERS)
     torch.nn.init.normal_(out.last.weight)
+    torch.nn.init.normal_(out.last.bias)
     return out.eval().requires_grad_(False)
 
 
@@ -58,6 +59,10 @@ def test_a_move_depends_on_a_few_points_around_wherever_they_lie() -> None:
     apart = (network(other, drawn, mask) - other - moves).abs().amax(dim=(0, 2))
     changed = apart.gt(1e-4).nonzero()[:, 0]
     assert (changed.min(), changed.max()) == (20 - LAYERS - 1, 20 + LAYERS + 1)
+    lifted = drawn.clone()
+    lifted[:, 20] = False
+    apart = (network(points, lifted, mask) - points - moves).abs().amax(dim=(0, 2))
+    assert apart[20] > 1e-3
     shifted = points + torch.tensor([30.0, -50])
     torch.testing.assert_close(network(shifted, drawn, mask) - shifted, moves, atol=1e-3, rtol=1e-3)
 
@@ -156,6 +161,14 @@ def test_an_ending_keeps_the_strokes_there_are() -> None:
     ending = model.complete(start, 1)[0]
     for mine, kept in zip(start.strokes, ending.strokes[:2], strict=True):
         np.testing.assert_allclose(kept[: len(mine)], mine, atol=1e-6)
+
+
+def test_a_student_moves_with_all_it_has() -> None:
+    student = student_of(refined(with_student("matching")))
+    assert student is not None
+    moved = student.on(torch.device("meta"))
+    assert moved.refiner is not None
+    assert all(p.is_meta for n in (moved.denoiser, moved.refiner) for p in n.parameters())
 
 
 # -- in a file -------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from sketchknitter.metrics.statistics import stroke_statistics, wasserstein
 from sketchknitter.seeds import Stream, stream
 from sketchknitter.settings import AugmentConfig, MatchConfig, RefineConfig
 from sketchknitter.sketch import Sketch
+from sketchknitter.systems.sketchknitter import refining
 from sketchknitter.systems.sketchknitter.checkpoint import Checkpoint
 from sketchknitter.systems.sketchknitter.matching import MatchTrainer
 from sketchknitter.systems.sketchknitter.refiner import PREFIX, Refiner, refiner_of
@@ -119,6 +121,21 @@ def test_the_same_seed_gives_the_same_file(data: PreparedSet, tmp_path: Path) ->
     # again: what the student drew is learned from, not what was refined before
     run_stage(paths[1], data, config=FEW, seed=3)
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_what_is_told_is_of_drawings_not_learned_from(
+    data: PreparedSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, learned = tmp_path / "m.safetensors", []
+    with_student("matching").save(path)
+
+    def remembered(drawn: Lines, *rest: Any) -> Refiner:
+        learned.append(drawn)
+        return fit(drawn, *rest)
+
+    monkeypatch.setattr(refining, "fit", remembered)
+    run_stage(path, data, config=FEW)
+    assert [len(drawn) for drawn in learned] == [16]
 
 
 def test_another_student_has_no_refiner_yet(data: PreparedSet, tmp_path: Path) -> None:

@@ -40,6 +40,9 @@ class CompleteOptions(edits.Drawing, edits.Method):
     """file to write"""
     where: Literal["end", "start", "anywhere"] = "end"
     """where in the drawing order something is missing"""
+    goes_on: bool = False
+    """strokes that were drawn may be continued, since parts of them are missing; where something is
+    missing anywhere they always may"""
     more: int | None = None
     """points to add; the model decides unless this says otherwise"""
     heal: float = 0.0
@@ -83,6 +86,7 @@ def run(argv: list[str]) -> None:
             what.n,
             label=what.label,
             where=what.where,
+            goes_on=what.goes_on or None,
             heal=what.heal,
             more=what.more,
             seed=what.seed,

@@ -41,6 +41,7 @@ class Example:
         strength: root mean square displacement of the deformed drawing's points along each axis,
             as a share of the longer side, over all of them, also where only some are rough; None
             where the network does not know it (blind).
+        lifted: points after which the pen is known to lift, whatever follows, (n,); None for none.
     """
 
     points: Array
@@ -49,6 +50,7 @@ class Example:
     rough: Flags
     shown: Array
     strength: float | None = None
+    lifted: Flags | None = None
 
     @property
     def seen(self) -> Flags:
@@ -57,8 +59,10 @@ class Example:
 
     @property
     def pens_seen(self) -> Flags:
-        """Pens that are known, (n,): those between two points that are seen, and the last one's."""
-        return self.seen & np.append(self.seen[1:], True)
+        """Pens that are known, (n,): those between two points that are seen, the last one's, and
+        those that are known to lift."""
+        between = self.seen & np.append(self.seen[1:], True)
+        return between if self.lifted is None else between | self.lifted
 
 
 @dataclass(frozen=True)
@@ -264,6 +268,13 @@ def _known(e: Example, known: Flags) -> Example:
 def cut_anywhere(n: int, rng: np.random.Generator) -> int:
     """How many of ``n`` points lie before a cut."""
     return int(np.clip(round(n * rng.uniform(0.05, 0.95)), 1, max(1, n - 1)))
+
+
+def cut_at_stroke(pens: NDArray[np.int64], rng: np.random.Generator) -> int:
+    """How many points lie before the end of a stroke that is not the last; of one stroke alone,
+    before a cut anywhere."""
+    lifts = np.flatnonzero(pens[:-1] == LIFT)
+    return int(rng.choice(lifts)) + 1 if len(lifts) else cut_anywhere(len(pens), rng)
 
 
 def stroke_of(pens: NDArray[np.int64]) -> NDArray[np.int64]:

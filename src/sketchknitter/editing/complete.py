@@ -52,6 +52,7 @@ def endings(
     *,
     label: str | None = "guess",
     where: Where = "end",
+    goes_on: bool | None = None,
     heal: float = 0.0,
     more: int | None = None,
     seed: int = 0,
@@ -72,6 +73,9 @@ def endings(
         label: a class, "guess" (the drawing's own label, or the likeliest class; in a plain run
             further endings are of other classes, by their probability) or None.
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
+        goes_on: whether a stroke that was drawn may be continued: one that breaks off, of a drawing
+            cut within a stroke or with parts erased. None: only where something is missing
+            anywhere, since a person's strokes are whole.
         heal: above 0 what was drawn is redrawn as well, as :func:`heal_all` does at that strength.
         more: points to add, in the plain way; None leaves it to the model.
         seed: same seed, same endings.
@@ -92,6 +96,8 @@ def endings(
     if n < 1:
         raise SettingError("n", f"must be at least 1, not {n}")
     how = settings_of(settings, Completing())
+    if goes_on is None:
+        goes_on = where == "anywhere"
     index = label_index(model, label, sketch)
     network = plain.outlook_for(model) if method == "auto" else None
     if more is not None:
@@ -105,6 +111,7 @@ def endings(
             index,
             plain.sampling_of(model, how),
             where=where,
+            goes_on=goes_on,
             heal=heal,
             more=more,
             rounds=how.rounds,
@@ -118,7 +125,7 @@ def endings(
     choice = stream(seed, Stream.CHOICE)
     for a, b in pairwise(accumulate(grouped(n, groups), initial=0)):
         rngs = [stream(seed, Stream.PLAN, i) for i in range(CANDIDATES * a, CANDIDATES * b)]
-        plans = chosen_plans(model, sketch, b - a, index, where, rngs, choice)
+        plans = chosen_plans(model, sketch, b - a, index, where, goes_on, rngs, choice)
         yield _guided_group(model, plans, index, how, heal, seed, a, watch, show)
 
 
@@ -185,6 +192,7 @@ def chosen_plans(
     n: int,
     index: int,
     where: Where,
+    goes_on: bool,
     rngs: Sequence[np.random.Generator],
     choice: np.random.Generator,
 ) -> list[Plan]:
@@ -193,7 +201,7 @@ def chosen_plans(
     surprise: list[np.ndarray] = []
     for a in range(0, len(rngs), 4 * BATCH):
         part = rngs[a : a + 4 * BATCH]
-        plans += proposals(model, sketch, [index] * len(part), part, where)
+        plans += proposals(model, sketch, [index] * len(part), part, where, goes_on)
         surprise.append(pilot(model, plans[a:], [index] * len(part), part))
     best = choose(np.concatenate(surprise), n, choice)
     return [plans[i] for i in best]

@@ -43,6 +43,7 @@ def endings(
     how: PlainSampling,
     *,
     where: Where = "end",
+    goes_on: bool = False,
     heal: float = 0.0,
     more: int | None = None,
     rounds: Sequence[int] = (1,),
@@ -58,6 +59,7 @@ def endings(
         label: a class index, the number of classes for "no label", or None: endings then differ in
             class by how probable it is, the likeliest first; none has one where none is likely.
         where: what is missing comes at the "end", at the "start", or "anywhere" between strokes.
+        goes_on: whether a stroke that was drawn may be continued.
         heal: above 0 what was drawn is redrawn as well, as rough as this strength says.
         more: points to add; None draws them from the distribution that ``network`` has learned.
         rounds: how often each ending is drawn, at most, round by round, each time with another
@@ -74,7 +76,7 @@ def endings(
     else:
         labels = [label] * sum(groups)
     how = replace(how, temperature=calm * how.temperature)
-    task = Finishing(model, network, sketch, how, where, heal, more, seed, watch, show)
+    task = Finishing(model, network, sketch, how, where, goes_on, heal, more, seed, watch, show)
     for a, b in pairwise(accumulate(groups, initial=0)):
         group = [Ending(i, labels[i]) for i in range(a, b)]
         for size in rounds:
@@ -113,6 +115,7 @@ class Finishing:
     sketch: Sketch
     how: PlainSampling
     where: Where
+    goes_on: bool
     heal: float
     more: int | None
     seed: int
@@ -140,6 +143,7 @@ class Finishing:
             self.heal > 0,
             group[0].number,
             unfinished=again,
+            goes_on=self.goes_on,
         )
         rough = FARTHEST * self.heal if self.heal else None
         out = drawn(

@@ -59,6 +59,7 @@ class SketchKnitter(DrawingModel):
         *,
         label: str | None = "guess",
         where: Where = "end",
+        goes_on: bool | None = None,
         heal: float = 0.0,
         more: int | None = None,
         seed: int | None = 0,
@@ -79,6 +80,8 @@ class SketchKnitter(DrawingModel):
             label: a class, "guess" (the drawing's own label, or the likeliest class), or None
                 for no class.
             where: what is missing comes at the "end", at the "start", or "anywhere".
+            goes_on: whether a stroke that was drawn may be continued, as one that breaks off; None:
+                only where something is missing anywhere, since a person's strokes are whole.
             heal: above 0 what was drawn is redrawn as well, at that strength, 0 … 1.
             more: points to add; None leaves it to the model.
             seed: same seed, same endings; None takes a new one (see :meth:`sample`).
@@ -100,6 +103,7 @@ class SketchKnitter(DrawingModel):
             n,
             label=label,
             where=where,
+            goes_on=goes_on,
             heal=heal,
             more=more,
             seed=self._seed(seed),
@@ -119,8 +123,8 @@ class SketchKnitter(DrawingModel):
         Args:
             sketch, n: as for :meth:`complete`.
             groups: how many are drawn together; all that are left form the last group.
-            options: ``label``, ``where``, ``heal``, ``more``, ``seed``, ``method``, ``watch`` and
-                ``show`` as for :meth:`complete`, and the fields of :class:`Completing`.
+            options: ``label``, ``where``, ``goes_on``, ``heal``, ``more``, ``seed``, ``method``,
+                ``watch`` and ``show`` as for :meth:`complete`, and the fields of :class:`Completing`.
 
         Raises:
             UserError: as :meth:`complete`, once the first group is asked for.

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sketchknitter.data.batch import DRAW, END
+from sketchknitter.data.batch import DRAW, END, LIFT
 from sketchknitter.data.conditions import ConditionedBatch, Example, collate
 from sketchknitter.data.outline import error_of
 from sketchknitter.diffusion import sampler as sampling
@@ -248,11 +248,12 @@ def example(plan: Plan, rough: np.ndarray, strength: float | None = None) -> Exa
     points = np.zeros((plan.count, 2))
     points[plan.place] = plan.model_points()
     pens = plan.pens()
+    lifted = pens == LIFT
     pens[pens == FREE] = DRAW
     pens[-1] = END
     flags = np.zeros((2, plan.count), dtype=bool)
     flags[:, plan.place] = ~rough, rough
-    return Example(points, pens, flags[0], flags[1], points, strength)
+    return Example(points, pens, flags[0], flags[1], points, strength, lifted)
 
 
 def drawn(

@@ -28,6 +28,7 @@ class Plan:
         scale: model px for one px of the drawing.
         origin: where the model's frame has its middle, the drawing's px; None is the middle of the
             known points' box.
+        goes_on: whether a known stroke may be continued where something new follows it.
     """
 
     outline: Outline
@@ -35,6 +36,7 @@ class Plan:
     count: int
     scale: float
     origin: Array | None = None
+    goes_on: bool = True
 
     @property
     def extent(self) -> float:
@@ -56,14 +58,15 @@ class Plan:
     def pens(self) -> Indices:
         """Pen state after each model point, (count,); ``FREE`` where the model decides.
 
-        A stroke may be continued where something new follows it; where the next known stroke
-        follows at once, the pen lifts.
+        After a known stroke the pen lifts; where something new follows it the model decides if the
+        stroke ``goes_on``.
         """
         out = np.full(self.count, FREE, dtype=np.int64)
         ends = self.outline.ends
         out[self.place[~ends]] = DRAW
         next_known = np.append(np.diff(self.place) == 1, False)
-        out[self.place[ends & next_known]] = LIFT
+        lifted = self.place[ends & next_known] if self.goes_on else self.place[ends]
+        out[lifted[lifted < self.count - 1]] = LIFT
         return out
 
 

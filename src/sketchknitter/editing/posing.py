@@ -50,6 +50,7 @@ def proposals(
     labels: Sequence[int],
     rngs: Sequence[np.random.Generator],
     where: Where = "end",
+    goes_on: bool = False,
 ) -> list[Plan]:
     """Guesses, one for each label and stream, of how much is missing and of the whole's size.
 
@@ -73,7 +74,7 @@ def proposals(
             missing = longest - len(known)
         place = places_of(known, missing, where, rng)
         scale = QUICKDRAW_SIZE * share / sketch.extent
-        out.append(Plan(known, place, len(known) + missing, scale))
+        out.append(Plan(known, place, len(known) + missing, scale, goes_on=goes_on))
     return out
 
 

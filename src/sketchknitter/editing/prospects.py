@@ -142,6 +142,7 @@ def plans(
     rough: bool = False,
     first: int = 0,
     unfinished: bool = False,
+    goes_on: bool = False,
 ) -> list[Plan]:
     """One plan for each ending: how many points are missing, and where the whole drawing lies.
 
@@ -153,6 +154,7 @@ def plans(
         rough: whether the points that are there may be off.
         first: number of the first of these endings.
         unfinished: whether something is known to be missing.
+        goes_on: whether a stroke that is there may be continued.
     """
     seen = _seen(sketch, where, rough)
     index = {name: i for i, name in enumerate(network.classes)}
@@ -180,6 +182,7 @@ def plans(
                 len(known) + missing,
                 QUICKDRAW_SIZE / size,
                 origin=middle + np.clip(frame[1:], -1, 1) * size,
+                goes_on=goes_on,
             )
         )
     return out

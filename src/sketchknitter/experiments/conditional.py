@@ -125,7 +125,8 @@ class Protocol:
                     "task": "complete",
                 }
                 yield Row(kind, REAL, **common)
-                how = {"where": where, **self._settings_of(Completing)}
+                # what is left of a drawing breaks off within strokes
+                how = {"where": where, "goes_on": True, **self._settings_of(Completing)}
                 yield Row("completed", MODEL, how, endings=ENDINGS, **common)
 
 

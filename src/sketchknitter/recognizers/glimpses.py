@@ -15,6 +15,7 @@ from sketchknitter.data.conditions import (
     Example,
     Flags,
     cut_anywhere,
+    cut_at_stroke,
     deformed,
     moved_by,
     outside_disk,
@@ -39,8 +40,9 @@ class Glimpses:
             some strokes, all but a disk, or all but some cells of a grid are seen; what is left
             is seen whole.
         left: share of points before the cut of a prefix; None cuts anywhere.
+        lifted: share of prefixes that end where a stroke does, as what a person drew always does.
         loose: share of prefixes of which it is said that parts anywhere may be missing.
-        between: share of prefixes whose last point lies between two of the drawing's.
+        between: share of prefixes cut within a stroke whose last point lies between two of it.
         rough, rough_part: shares of whole drawings and of parts whose points are off.
         white: share of these whose points are moved each by itself, evenly up to ``farthest``
             longer sides; the others are deformed as the denoiser sees it.
@@ -58,6 +60,7 @@ class Glimpses:
     disk: float = 0.03
     cells: float = 0.04
     left: float | None = None
+    lifted: float = 0.5
     loose: float = 0.1
     between: float = 0.25
     rough: float = 0.55
@@ -83,9 +86,10 @@ class Glimpses:
             e = deformed(e, rng, LONGEST)
         n, between = len(e.points), False
         if kind == "prefix":
-            k = cut_anywhere(n, rng) if self.left is None else max(2, round(n * self.left))
+            k = self._cut(e, rng)
             seen = np.arange(n) < k
-            between = k > 1 and e.pens[k - 2] == DRAW and rng.random() < self.between
+            within = k > 1 and e.pens[k - 2] == DRAW == e.pens[k - 1]
+            between = within and rng.random() < self.between
             if between:
                 shown = e.shown.copy()
                 shown[k - 1] += rng.uniform(0.1, 0.9) * (shown[k - 2] - shown[k - 1])
@@ -108,6 +112,14 @@ class Glimpses:
         if not (seen.any() and np.ptp(e.shown[seen], axis=0).max() > 0):  # a dot shows nothing
             return self.glimpse(e, np.ones(n, bool), "nothing", True, False)
         return self.glimpse(e, seen, where, off or rng.random() < self.wary, between)
+
+    def _cut(self, e: Example, rng: np.random.Generator) -> int:
+        """How many points of a prefix are seen."""
+        if self.left is not None:
+            return max(2, round(len(e.points) * self.left))
+        if rng.random() < self.lifted:
+            return cut_at_stroke(e.pens, rng)
+        return cut_anywhere(len(e.points), rng)
 
     @staticmethod
     def glimpse(e: Example, seen: Flags, where: str, rough: bool, between: bool) -> Glimpse:
@@ -141,6 +153,7 @@ AS_DRAWN = Glimpses(
     strokes=0,
     disk=0,
     cells=0,
+    lifted=0,
     loose=0,
     between=0,
     rough=0,

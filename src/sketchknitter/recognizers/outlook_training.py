@@ -157,7 +157,8 @@ class OutlookLesson:
     def finish(self) -> dict[str, Any]:
         """On test drawings of the well-known classes, no label: top-1 as they are, deformed by 10
         and 30 % of the longer side, and of their first halves (top-3 as well); how often a
-        finished drawing is taken for one; and of prefixes the mean log-likelihood, in nats, of
+        finished drawing, and one that lacks its last strokes, is taken for a finished one; and of
+        prefixes the mean log-likelihood, in nats, of
         the missing points and of the frame, beside that of the missing points by the histogram of
         training drawings (of the class, of all) that are longer than the prefix."""
         counts = np.bincount(self.labels, minlength=len(self.classes))
@@ -181,9 +182,13 @@ class OutlookLesson:
             figures[name] = round(float(right[:, 0].double().mean()), 4)
             if law is half:
                 figures["test_top3_half"] = round(float(right.any(dim=1).double().mean()), 4)
-        whole = _batch(test, labels, replace(AS_DRAWN, declared=0), stream(0, Stream.ROUGH_TEST))
-        nothing = self._missing(whole, labeled=False)[0].argmax(dim=1) == 0
-        figures["test_finished"] = round(float(nothing.double().mean()), 4)
+        for name, law in {
+            "test_finished": replace(AS_DRAWN, declared=0),
+            "test_part_finished": replace(AS_DRAWN, prefix=1, lifted=1),
+        }.items():
+            batch = _batch(test, labels, law, stream(0, Stream.ROUGH_TEST))
+            likely = self._missing(batch, labeled=False)[0].exp()[:, 0] > 0.5
+            figures[name] = round(float(likely.double().mean()), 4)
         cut = _batch(test, labels, replace(AS_DRAWN, prefix=1), stream(0, Stream.ROUGH_TEST))
         return (
             figures

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from sketchknitter.data.batch import DRAW, LIFT
 from sketchknitter.data.codec import Codec
 from sketchknitter.data.conditions import (
     CHANNELS,
@@ -15,6 +16,7 @@ from sketchknitter.data.conditions import (
     Example,
     Mixture,
     collate,
+    cut_at_stroke,
     deformed,
     length_groups,
     misplaced,
@@ -84,6 +86,27 @@ def test_an_offset_after_a_gap_is_not_determined_though_its_point_is_known() -> 
     assert free[9, 2:].all()
     assert free[10, 2:].all()
     assert not free[11, 2:].any()
+
+
+def test_a_pen_that_is_known_to_lift_is_seen_though_what_follows_is_not() -> None:
+    e = plain_example(drawing(), CODEC)
+    lift = int(np.flatnonzero(e.pens == LIFT)[0])
+    e = dataclasses.replace(e, known=np.arange(len(e.points)) <= lift)
+    index = np.arange(len(e.points))
+    for lifted, pen in ((None, 0.0), (index == lift, 1.0)):
+        batch = collate([dataclasses.replace(e, lifted=lifted)], [0], CODEC)
+        assert batch.condition[0, lift, 4] == pen
+        assert batch.free[0, lift, 2:].all() == (lifted is None)
+        assert not batch.free[0, :lift].any()
+        assert batch.free[0, lift + 1 :].all()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_cut_at_a_stroke_leaves_whole_strokes(seed: int) -> None:
+    pens, rng = plain_example(drawing(), CODEC).pens, np.random.default_rng(seed)
+    k = cut_at_stroke(pens, rng)
+    assert pens[k - 1] == LIFT
+    assert 0 < cut_at_stroke(np.full(9, DRAW), rng) < 9
 
 
 def test_rough_points_leave_places_free_and_settle_pens() -> None:

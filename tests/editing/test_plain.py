@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sketchknitter.editing import classify, finishing, plain, prospects
 from sketchknitter.editing.complete import grouped
 from sketchknitter.editing.plain import PlainSampling
 from sketchknitter.editing.plan import unmoved
-from sketchknitter.editing.posing import whole
+from sketchknitter.editing.posing import Where, whole
 from sketchknitter.errors import UserError
 from sketchknitter.recognizers.outlook import Outlook, OutlookShape, as_seen
 from sketchknitter.seeds import Stream, stream
@@ -51,6 +52,41 @@ def test_what_was_drawn_stays(model, network: Outlook, where) -> None:  # type: 
         kept = {s.tobytes() for s in done.strokes}
         assert {s.tobytes() for s in sketch.strokes} <= kept
         assert done.ink_length > sketch.ink_length
+
+
+@pytest.mark.parametrize("where", ["end", "start", "anywhere"])
+def test_a_stroke_that_was_drawn_goes_on_only_where_that_is_allowed(
+    model,  # type: ignore[no-untyped-def]
+    network: Outlook,
+    where: Where,
+) -> None:
+    sketch = half()
+
+    def continued(goes_on: bool) -> int:
+        found = 0
+        for done in finished(model, network, sketch, 8, None, where=where, goes_on=goes_on, more=9):
+            for stroke, follower in pairwise(done.strokes):
+                found += (stroke[-1] == follower[0]).all()
+        return found
+
+    assert continued(goes_on=True) > 0
+    assert continued(goes_on=False) == 0
+
+
+def test_complete_lets_strokes_go_on_where_parts_of_them_may_be_missing(
+    model,  # type: ignore[no-untyped-def]
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[bool] = []
+
+    def endings(*others: object, goes_on: bool, **options: object) -> list[list[Sketch]]:
+        asked.append(goes_on)
+        return []
+
+    monkeypatch.setattr(finishing, "endings", endings)
+    for how in ({}, {"where": "anywhere"}, {"goes_on": True}, {"where": "start"}):
+        model.complete(half(), 1, **how)
+    assert asked == [False, True, True, False]
 
 
 @pytest.mark.parametrize("more", [12, None])

@@ -38,6 +38,13 @@ def test_a_cut_between_two_points_leaves_the_second_to_be_drawn() -> None:
     assert between.frame[0] > at.frame[0]  # less of the drawing is seen
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_prefix_of_whole_strokes_ends_where_the_first_of_two_does(seed: int) -> None:
+    seen = glimpse(replace(AS_DRAWN, prefix=1, lifted=1, between=1), seed)
+    assert (len(seen.rows), seen.missing) == (5, 3)
+    assert seen.rows[:, 4].tolist() == [0, 0, 0, 0, 1]
+
+
 def test_of_a_finished_drawing_nothing_is_missing() -> None:
     declared, open_ = glimpse(AS_DRAWN), glimpse(replace(AS_DRAWN, declared=0))
     for seen in (declared, open_):

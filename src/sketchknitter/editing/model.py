@@ -124,7 +124,8 @@ class SketchKnitter(DrawingModel):
             sketch, n: as for :meth:`complete`.
             groups: how many are drawn together; all that are left form the last group.
             options: ``label``, ``where``, ``goes_on``, ``heal``, ``more``, ``seed``, ``method``,
-                ``watch`` and ``show`` as for :meth:`complete`, and the fields of :class:`Completing`.
+                ``watch`` and ``show`` as for :meth:`complete`, and the fields of
+                :class:`Completing`.
 
         Raises:
             UserError: as :meth:`complete`, once the first group is asked for.

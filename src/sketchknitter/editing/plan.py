@@ -28,7 +28,7 @@ class Plan:
         scale: model px for one px of the drawing.
         origin: where the model's frame has its middle, the drawing's px; None is the middle of the
             known points' box.
-        goes_on: whether a known stroke may be continued where something new follows it.
+        goes_on: whether something new may continue a known stroke, or lead to one.
     """
 
     outline: Outline
@@ -58,15 +58,18 @@ class Plan:
     def pens(self) -> Indices:
         """Pen state after each model point, (count,); ``FREE`` where the model decides.
 
-        After a known stroke the pen lifts; where something new follows it the model decides if the
-        stroke ``goes_on``.
+        The pen lifts before and after each known stroke; where ``goes_on``, the model decides
+        whether it does so beside something new.
         """
         out = np.full(self.count, FREE, dtype=np.int64)
         ends = self.outline.ends
         out[self.place[~ends]] = DRAW
         next_known = np.append(np.diff(self.place) == 1, False)
-        lifted = self.place[ends & next_known] if self.goes_on else self.place[ends]
-        out[lifted[lifted < self.count - 1]] = LIFT
+        out[self.place[ends & next_known]] = LIFT
+        if not self.goes_on:
+            before = self.place[np.append(True, ends[:-1])] - 1
+            lifted = np.append(self.place[ends], before[before >= 0])
+            out[lifted[lifted < self.count - 1]] = LIFT
         return out
 
 

@@ -85,6 +85,14 @@ def test_frame_density_is_a_density(network: Outlook) -> None:
     np.testing.assert_allclose(drawn.mean(axis=0), normal.mean[0].detach(), atol=0.2)
 
 
+def test_a_cool_frame_is_the_middle_of_the_likeliest_component(network: Outlook) -> None:
+    _, features = network.missing_probabilities(seen(), [0])
+    weight, mean, _ = network.frames(features, torch.tensor([20]))
+    for seed in range(5):
+        frame = network.draw_frame(features[0], 20, np.random.default_rng(seed), 1e-3)
+        np.testing.assert_allclose(frame, mean[0, weight[0].argmax()].detach(), atol=0.02)
+
+
 def test_a_file_rebuilds_it(network: Outlook, tmp_path: Path) -> None:
     path = tmp_path / "outlook.safetensors"
     network.save(path, {"seed": 1})

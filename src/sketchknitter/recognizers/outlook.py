@@ -195,14 +195,16 @@ class Outlook(nn.Module):
 
     @torch.inference_mode()
     def draw_frame(
-        self, features: Tensor, missing: int, rng: np.random.Generator
+        self, features: Tensor, missing: int, rng: np.random.Generator, temperature: float = 1.0
     ) -> NDArray[np.float64]:
-        """A frame (FRAME,) of the whole drawing, given features (256,) and ``missing`` points."""
+        """A frame (FRAME,) of the whole drawing, given features (256,) and ``missing`` points;
+        below a ``temperature`` of 1, above 0, one that is likelier than most."""
         weight, mean, spread = (
             v[0].double().numpy() for v in self.frames(features[None], torch.tensor([missing]))
         )
-        k = int(rng.choice(len(weight), p=np.exp(weight) / np.exp(weight).sum()))
-        return np.asarray(mean[k] + spread[k] * rng.standard_normal(FRAME))
+        p = np.exp((weight - weight.max()) / temperature)
+        k = int(rng.choice(len(p), p=p / p.sum()))
+        return np.asarray(mean[k] + temperature * spread[k] * rng.standard_normal(FRAME))
 
     def save(self, path: str | os.PathLike[str], record: Mapping[str, Any] | None = None) -> None:
         """Write weights and what rebuilds the network; ``record`` says how it was made."""

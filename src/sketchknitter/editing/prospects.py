@@ -19,7 +19,7 @@ from sketchknitter.sketch import Sketch
 LARGEST = 3.0  # times as large as its known part a drawing is drawn at most
 # how much likelier a person's drawing is finished than one of the training mixture: of 250 finished
 # valid drawings 88 % are then left alone, of first halves 12 % (4 % where the class is given)
-FINISHED = 2.0
+FINISHED = 1.4
 # temperature of the frame of an ending: a part that is a little too small or out of place for its
 # whole is worse than one that is alike in all endings
 FRAMED = 0.3

@@ -17,11 +17,13 @@ from sketchknitter.recognizers.outlook import FRAME, LONGEST, Outlook, as_seen
 from sketchknitter.sketch import Sketch
 
 LARGEST = 3.0  # times as large as its known part a drawing is drawn at most
-# how much likelier a person's drawing is finished than one of the training mixture: of 250 finished
-# valid drawings 88 % are then left alone, of first halves 12 % (4 % where the class is given)
+# how much likelier a person's drawing is finished than one of the training mixture: of 600 finished
+# valid drawings 80 % are then left alone, of those that lack their last strokes (30 to 70 % of the
+# points are there) 7 % (4 % where the class is given)
 FINISHED = 1.4
-# temperature of the frame of an ending: a part that is a little too small or out of place for its
-# whole is worse than one that is alike in all endings
+# temperature of the frame of an ending, since one that is a little off spoils it: of 488 valid
+# halves 98 instead of 97 % are recognized when the class is given, and endings come nearer to the
+# original (Chamfer distance 3.3 instead of 3.4 % of the size)
 FRAMED = 0.3
 TYPICAL = 0.85  # share of the whole's size that a known part is taken to have before it is known
 # probabilities of the likeliest class: from the first on a drawing is healed as one of that class

@@ -195,6 +195,23 @@ def test_what_looks_like_nothing_known_is_continued_plainly(
     assert noise(known) == noise(unknown, 1)
 
 
+def test_a_barely_known_class_must_be_clearly_likelier_to_be_an_endings(
+    model,  # type: ignore[no-untyped-def]
+    network: Outlook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def first(arc: float, box: float) -> str | None:
+        guess = prospects.Guess(CLASSES, np.array([arc, box, 0.0, 1 - arc - box]))
+        monkeypatch.setattr(finishing, "guessed", lambda *others: guess)
+        return str(finished(model, network, half(), 1, None, more=12)[0].label)
+
+    monkeypatch.setattr(type(model), "barely_known", ("arc",))
+    assert first(0.55, 0.35) == "box"
+    assert first(0.7, 0.25) == "arc"
+    monkeypatch.setattr(type(model), "barely_known", ())
+    assert first(0.55, 0.35) == "arc"
+
+
 def test_a_guess_says_when_it_is_not_sure() -> None:
     likely = prospects.Guess(CLASSES, np.array([0.1, 0.6, 0.05, 0.25]))
     assert (likely.sure, likely.label) == (True, 1)

@@ -30,6 +30,11 @@ CALMER = 0.85
 # drawings of barely known classes, cut in half, they come nearer to the original (Chamfer distance
 # 6.9 instead of 7.7 % of the size) and have fewer tangles
 PLAINER = 0.7
+# how much a class counts as an ending's that the model barely knows, since it draws it poorly: of
+# 2,767 parts of valid drawings of well-known classes the first ending is meant to be of the right
+# class in 71 instead of 69 %, one of six in 93 instead of 92 %; of 335 halves of others in 9
+# instead of 11 %
+BARELY = 0.45
 # an ending that is as clear as this is not drawn again
 CLEAR_ENOUGH = 0.7
 
@@ -69,7 +74,9 @@ def endings(
     if label is None:
         n = sum(groups)
         guess = guessed(network, model.classes, sketch, where)
-        labels = ending_labels(guess.chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
+        chances = guess.chances.copy()
+        chances[:-1][np.isin(model.classes, model.barely_known)] *= BARELY
+        labels = ending_labels(chances, n, stream(seed, Stream.ENDING_LABEL)).tolist()
         if guess.label == len(model.classes):
             # it looks like nothing we know: every ending goes on in its own manner, plainly
             labels, calm = [guess.label] * n, PLAINER

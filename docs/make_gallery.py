@@ -38,6 +38,14 @@ def page(name: str, rows: list[list[Sketch]], cell: int = 110, columns: int = 0)
     print(f"gallery-{name}.png", flush=True)
 
 
+def begun(sketch: Sketch) -> Sketch:
+    """Its first strokes, with about half of its points; of one stroke alone, half of it."""
+    if len(sketch) == 1:
+        return cut(sketch, 0.5)
+    ends = np.cumsum([len(stroke) for stroke in sketch.strokes])[:-1]
+    return Sketch(sketch.strokes[: int(np.abs(ends - sketch.num_points / 2).argmin()) + 1])
+
+
 def clumsy(model: SketchKnitter, sketch: Sketch, rng: np.random.Generator) -> Sketch:
     """The drawing as a less steady hand might have drawn it: wobbly, warped or with strokes out of
     place, one of the three by lot."""
@@ -60,7 +68,7 @@ def main() -> None:
     def some(count: int) -> list[Sketch]:
         return [test.sketch(next(lot)) for _ in range(count)]
 
-    halves = [(whole, cut(whole, 0.5)) for whole in some(8)]
+    halves = [(whole, begun(whole)) for whole in some(8)]
     page(
         "complete",
         [
@@ -68,8 +76,8 @@ def main() -> None:
             for whole, half in halves
         ],
     )
-    many = [(whole, cut(whole, 0.5)) for whole in some(40)]
-    pairs = [[half, model.complete(half, 1, seed=SEED)[0]] for _, half in many]
+    many = [begun(whole) for whole in some(40)]
+    pairs = [[half, model.complete(half, 1, seed=SEED)[0]] for half in many]
     page("forty-completions", pairs, columns=10)
     rough = [clumsy(model, whole, rng) for whole in some(40)]
     pairs = [[bad, model.heal(bad, seed=SEED)] for bad in rough]

@@ -96,6 +96,23 @@ def test_complete_says_when_there_is_nothing_to_add(
     assert "nothing was added: it looks finished; --more" in capsys.readouterr().out
 
 
+def test_complete_asks_for_strokes_to_go_on_only_where_it_is_told_to(
+    weights, drawing, tmp_path, monkeypatch
+):
+    asked: list[bool | None] = []
+
+    def complete(model, sketch, n, *, goes_on, **options):
+        asked.append(goes_on)
+        return [sketch] * n
+
+    monkeypatch.setattr("sketchknitter.editing.complete.complete", complete)
+    words = ["complete", str(drawing), "-n", "2", "--class", "box", "--model-path", weights, *FAST]
+    words += ["-o", str(tmp_path / "done.svg")]
+    main(words)
+    main([*words, "--goes-on"])
+    assert asked == [None, True]
+
+
 def test_complete_inside_keeps_the_rest_of_the_file(weights, drawing, tmp_path):
     out = tmp_path / "poster.svg"
     options = ["--class", "none", "--model-path", weights, *FAST]

@@ -195,6 +195,23 @@ def test_what_looks_like_nothing_known_is_continued_plainly(
     assert noise(known) == noise(unknown, 1)
 
 
+def test_the_frame_of_an_ending_is_drawn_coolly(
+    model,  # type: ignore[no-untyped-def]
+    network: Outlook,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+
+    def draw_frame(self: Outlook, h: object, n: int, rng: object, temperature: float = 1) -> object:
+        asked.append(temperature)
+        return np.zeros(3)
+
+    monkeypatch.setattr(Outlook, "draw_frame", draw_frame)
+    finished(model, network, half(), 2, NONE, more=12)
+    assert asked == [prospects.FRAMED] * 2
+    assert prospects.FRAMED < 1
+
+
 def test_a_barely_known_class_must_be_clearly_likelier_to_be_an_endings(
     model,  # type: ignore[no-untyped-def]
     network: Outlook,

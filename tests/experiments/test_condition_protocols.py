@@ -116,6 +116,13 @@ def measured(name: str, figures: dict[str, list[float]]) -> Measured:
     return Measured(Row(name, "real", damage="deformed 10"), {"all": figures}, {"all": 9})
 
 
+def test_strokes_of_which_parts_are_gone_may_go_on():
+    rows = Protocol().table(("apple", "crab")).rows
+    completed = [dict(row.settings) for row in rows if row.name == "completed"]
+    assert len(completed) == 4
+    assert all(settings["goes_on"] for settings in completed)
+
+
 def test_wrong_counts_and_strange_classes_are_refused():
     with pytest.raises(UserError, match="percentages"):
         Protocol(levels=(0,))

@@ -49,7 +49,6 @@ class Protocol:
         seeds: of damage and sampling.
         settings: further settings, fields of :class:`settings.Completing` or ``Healing``; each edit
             takes those it has a use for.
-        settings: further settings of every edit, fields of :class:`settings.Editing`.
     """
 
     levels: tuple[int, ...] = (10, 20, 30, 50)

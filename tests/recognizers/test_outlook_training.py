@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from sketchknitter.data.prepare import open_data
 from sketchknitter.raster import render_batch
@@ -66,6 +67,31 @@ def test_it_learns_class_and_missing_points(sets: Splits, tmp_path: Path) -> Non
     assert record["missing_labeled"] > -np.log(LONGEST)
     assert record["optimizer"] == "muon"
     assert Outlook.load(tmp_path / "o.safetensors").record["test_top1"] == record["test_top1"]
+
+
+def test_it_is_asked_of_finished_drawings_and_of_those_that_lack_whole_strokes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    strokes = [
+        np.column_stack([10.0 * np.arange(n), 100 * i + 60.0 * (np.arange(n) % 2)])
+        for i, n in enumerate((6, 9, 7))
+    ]
+    sketch = Sketch(strokes, "zigzag")
+    lesson = OutlookLesson(Splits(("zigzag",), *([sketch] * 12,) * 3), shape=SHAPE)
+    asked: list[GlimpseBatch] = []
+
+    def missing(self: OutlookLesson, batch: GlimpseBatch, labeled: bool) -> tuple[Tensor, Tensor]:
+        """The truth."""
+        asked.append(batch)
+        log_p = torch.full((len(batch), LONGEST), -20.0)
+        log_p[torch.arange(len(batch)), batch.missing] = 0
+        return log_p, torch.zeros(len(batch))
+
+    monkeypatch.setattr(OutlookLesson, "_missing", missing)
+    figures = lesson.finish()
+    assert (figures["test_finished"], figures["test_part_finished"]) == (1, 0)
+    seen = (~asked[1].rows[..., 0].isnan()).sum(dim=1)
+    assert set(seen.tolist()) == {6, 15}
 
 
 def test_the_told_label_never_reaches_what_is_said_of_the_class(sets: Splits) -> None:

@@ -102,31 +102,28 @@ def endings(
     network = plain.outlook_for(model) if method == "auto" else None
     if more is not None:
         check_more(model, sketch, more, plain_way=network is not None)
-    if network is not None:
-        yield from finishing.endings(
-            model,
-            network,
-            sketch,
-            grouped(n, groups),
-            index,
-            plain.sampling_of(model, how),
-            where=where,
-            goes_on=goes_on,
-            heal=heal,
-            more=more,
-            rounds=how.rounds,
-            seed=seed,
-            watch=watch,
-            show=show,
+    sizes = grouped(n, groups)
+    if network is None:
+        yield from _guided(
+            model, sketch, sizes, index, how, where, goes_on, heal, seed, watch, show
         )
         return
-    if index is None:
-        index = guess(model, sketch, finished=False, where=where, seed=seed)
-    choice = stream(seed, Stream.CHOICE)
-    for a, b in pairwise(accumulate(grouped(n, groups), initial=0)):
-        rngs = [stream(seed, Stream.PLAN, i) for i in range(CANDIDATES * a, CANDIDATES * b)]
-        plans = chosen_plans(model, sketch, b - a, index, where, goes_on, rngs, choice)
-        yield _guided_group(model, plans, index, how, heal, seed, a, watch, show)
+    yield from finishing.endings(
+        model,
+        network,
+        sketch,
+        sizes,
+        index,
+        plain.sampling_of(model, how),
+        where=where,
+        goes_on=goes_on,
+        heal=heal,
+        more=more,
+        rounds=how.rounds,
+        seed=seed,
+        watch=watch,
+        show=show,
+    )
 
 
 def check_more(model: DrawingModel, sketch: Sketch, more: int, plain_way: bool) -> None:
@@ -151,6 +148,29 @@ def grouped(n: int, groups: Sequence[int]) -> list[int]:
     for size in (*groups, n):
         out.append(min(size, n - sum(out)))
     return [size for size in out if size > 0]
+
+
+def _guided(
+    model: DrawingModel,
+    sketch: Sketch,
+    sizes: Sequence[int],
+    index: int | None,
+    how: Completing,
+    where: Where,
+    goes_on: bool,
+    heal: float,
+    seed: int,
+    watch: Watch | None,
+    show: Show | None,
+) -> Iterator[list[Sketch]]:
+    """The endings in groups of ``sizes``, in the guided way; a class that is None is guessed."""
+    if index is None:
+        index = guess(model, sketch, finished=False, where=where, seed=seed)
+    choice = stream(seed, Stream.CHOICE)
+    for a, b in pairwise(accumulate(sizes, initial=0)):
+        rngs = [stream(seed, Stream.PLAN, i) for i in range(CANDIDATES * a, CANDIDATES * b)]
+        plans = chosen_plans(model, sketch, b - a, index, where, goes_on, rngs, choice)
+        yield _guided_group(model, plans, index, how, heal, seed, a, watch, show)
 
 
 def _guided_group(
